@@ -1,0 +1,103 @@
+"""
+pyfaas: AWS Lambda as a library.
+
+Decorate a handler with ``@function``; ``invoke`` runs each event in its own warm, confined, killable process on this
+machine. Everything public is here; importing it costs next to nothing until a name is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyfaas._confine.plan import Holding
+    from pyfaas._pool.statistics import FunctionStatistics, RuntimeStatistics
+    from pyfaas._records import Outcome, Report
+    from pyfaas.context import Context
+    from pyfaas.errors import (
+        AccessDenied,
+        BadResponse,
+        CannotConfine,
+        ConfigurationError,
+        EngineUnavailable,
+        EventExpired,
+        FunctionError,
+        FunctionNotFound,
+        HandlerFailed,
+        HostError,
+        InitFailed,
+        InternalError,
+        InvalidEvent,
+        InvokeError,
+        OutOfMemory,
+        PayloadTooLarge,
+        PyfaasError,
+        SandboxDied,
+        StoreUnavailable,
+        Throttled,
+        TimedOut,
+    )
+    from pyfaas.functions import Function, function
+    from pyfaas.runtime import Runtime
+
+__version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "pyfaas.functions": ("Function", "function"),
+    "pyfaas.runtime": ("Runtime",),
+    "pyfaas.context": ("Context",),
+    "pyfaas._records": ("Outcome", "Report"),
+    "pyfaas._pool.statistics": ("FunctionStatistics", "RuntimeStatistics"),
+    "pyfaas._confine.plan": ("Holding",),
+    "pyfaas.errors": (
+        "AccessDenied",
+        "BadResponse",
+        "CannotConfine",
+        "ConfigurationError",
+        "EngineUnavailable",
+        "EventExpired",
+        "FunctionError",
+        "FunctionNotFound",
+        "HandlerFailed",
+        "HostError",
+        "InitFailed",
+        "InternalError",
+        "InvalidEvent",
+        "InvokeError",
+        "OutOfMemory",
+        "PayloadTooLarge",
+        "PyfaasError",
+        "SandboxDied",
+        "StoreUnavailable",
+        "Throttled",
+        "TimedOut",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604 - built from the table that serves them
+    "__version__",
+    *sorted(_HOME_OF),
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'pyfaas' has no attribute {name!r}")
+    if home in ("pyfaas.functions", "pyfaas.runtime"):
+        from pyfaas import _port
+
+        _port.provide_default(_default_runtime)
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def _default_runtime() -> Any:
+    return importlib.import_module("pyfaas.runtime").default_runtime()

@@ -1,0 +1,197 @@
+"""
+One invocation, from payload to end: take a sandbox, exchange, give it back. Written once for both worlds.
+
+    run(pool, shelf, payload) ──► Ending(payload, error, facts)
+
+Any end of the exchange but an accepted answer (an exception, cancellation, Ctrl-C, close) kills the sandbox and gives
+the permit back. Bytes that were never delivered are sent to another sandbox unseen; whatever may have started is never
+repeated.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import NamedTuple
+
+from pyfaas import limits
+from pyfaas._invoke import verdicts
+from pyfaas._invoke.ids import new_id
+from pyfaas._payload import decode_result
+from pyfaas._pool.policy import Shelf
+from pyfaas._pool.pool import Pool
+from pyfaas._records import Facts
+from pyfaas._sandbox import protocol
+from pyfaas._sandbox.parent import ZygoteDied
+from pyfaas._sandbox.protocol import Answer
+from pyfaas._sandbox.sandbox import Lost, Sandbox
+from pyfaas._sandbox.zygote import UNKNOWN
+from pyfaas._waits import Trip
+from pyfaas.errors import FunctionError, HostError
+
+FRESH_TRIES = 3
+
+
+class Ending(NamedTuple):
+    """How one invocation ended: with a value, or with an error."""
+
+    value: object
+    payload: bytes
+    error: FunctionError | None
+    facts: Facts | None
+
+
+def run(pool: Pool, shelf: Shelf, payload: bytes, *, bare: bool) -> Trip[Ending]:
+    """
+    Run one invocation.
+
+    ``bare``: the caller wants the value and nothing else; without, it gets the facts as well.
+    """
+    raw_id = new_id()
+    began_at = 0.0
+    suppressed = False
+    fresh_tries = 0
+    while True:
+        sandbox = pool.take(shelf)
+        if sandbox is None:
+            began_at = began_at or monotonic()
+            sandbox = yield from pool.obtain(shelf, suppressed=suppressed)
+        try:
+            answer = yield from sandbox.exchange(payload, raw_id)
+        except Lost as lost:
+            shelf = sandbox.shelf
+            if lost.why == "undelivered" and (sandbox.calls or fresh_tries < FRESH_TRIES):
+                fresh_tries += not sandbox.calls
+                pool.discard(sandbox)
+                continue
+            if _init_was_late(sandbox, lost) and not suppressed:
+                suppressed = True  # AWS: init runs again, inside the invocation and under its time-out
+                pool.discard(sandbox)
+                continue
+            ending = yield from _mourn(pool, sandbox, lost, raw_id, began_at)
+            if ending is None and fresh_tries < FRESH_TRIES:
+                fresh_tries += 1
+                continue
+            if ending is None:
+                raise HostError("sandboxes die before they say hello; is this host out of processes?") from None
+            return ending
+        except BaseException:
+            pool.discard(sandbox)
+            raise
+        return _accept(pool, sandbox, answer, raw_id, began_at, bare)
+
+
+def _accept(
+    pool: Pool, sandbox: Sandbox, answer: Answer, raw_id: bytes, began_at: float, bare: bool
+) -> Ending:
+    """An answer came; give the sandbox back unless the answer itself is a breach."""
+    ending = read_answer(sandbox, answer, raw_id, began_at, bare=bare)
+    if sandbox.log_at > limits.LOG_BYTES:
+        sandbox.tidy_log()
+    pool.give_back(sandbox, monotonic())
+    return ending
+
+
+def read_answer(sandbox: Sandbox, answer: Answer, raw_id: bytes, began_at: float, *, bare: bool) -> Ending:
+    """Make an ending of an answer. One that no honest worker sends marks the sandbox as forged."""
+    value: object = None
+    payload = b""
+    error: FunctionError | None = None
+    try:
+        if answer.kind == protocol.VALUE:
+            payload = answer.payload
+            value = decode_result(payload)
+        else:
+            error = verdicts.told_by_worker(answer.payload, raw_id)
+    except ValueError as breach:
+        error = verdicts.not_json(breach, raw_id)
+        sandbox.verdict = "forged"
+    facts = None
+    if bare and error is None:
+        sandbox.log_at = answer.log_end
+    else:
+        facts = _facts(sandbox, answer, raw_id, began_at, monotonic())
+    if error is not None:
+        sandbox.shelf.errors += 1
+    return Ending(value, payload, error, facts)
+
+
+def _facts(sandbox: Sandbox, answer: Answer, raw_id: bytes, began_at: float, now: float) -> Facts:
+    """Gather what was measured; the worker's own times are cut to what the host saw pass."""
+    elapsed = now - sandbox.started_at
+    duration = answer.duration if 0.0 <= answer.duration <= elapsed else elapsed
+    facts = start_facts(sandbox, raw_id, began_at)
+    facts.duration = duration
+    facts.log = sandbox.take_log(answer.log_end)
+    if not sandbox.max_memory:
+        sandbox.measure(now)
+    facts.max_memory_bytes = sandbox.max_memory
+    return facts
+
+
+def start_facts(sandbox: Sandbox, raw_id: bytes, began_at: float) -> Facts:
+    """Gather what is known before the end."""
+    options = sandbox.shelf.function.options
+    facts = Facts(raw_id, options.name, options.memory)
+    if sandbox.calls == 0 and sandbox.init_seconds is not None:
+        facts.cold = True
+        facts.init = None if sandbox.suppressed else sandbox.init_seconds
+    if began_at:
+        facts.queued = max(sandbox.started_at - began_at, 0.0)
+    return facts
+
+
+def _init_was_late(sandbox: Sandbox, lost: Lost) -> bool:
+    late = lost.why == "late" or sandbox.verdict == "late"
+    return late and sandbox.peer.phase is not protocol.OPEN and not sandbox.suppressed
+
+
+def _mourn(pool: Pool, sandbox: Sandbox, lost: Lost, raw_id: bytes, began_at: float) -> Trip[Ending | None]:
+    """Find out why there is no answer. None: it never lived (its fork was lost with the zygote); ask for another."""
+    ended_at = monotonic()
+    try:
+        ending = yield from ending_of(pool, sandbox, lost)
+        if ending[0] == UNKNOWN and sandbox.peer.phase is protocol.BLANK and not sandbox.verdict:
+            return None
+        return mourned(pool, sandbox, lost, ending, raw_id, began_at, ended_at)
+    finally:
+        pool.discard(sandbox)
+
+
+def mourned(
+    pool: Pool, sandbox: Sandbox, lost: Lost, how: tuple[int, int], raw_id: bytes, began_at: float, ended_at: float = 0
+) -> Ending:
+    """Make the ending of an invocation whose sandbox is gone. Raises HostError where the host is at fault."""
+    error = verdicts.explain(sandbox, sandbox.shelf, lost, how, raw_id)
+    if not isinstance(error, FunctionError):
+        raise error
+    facts = start_facts(sandbox, raw_id, began_at)
+    facts.cold = sandbox.calls == 0
+    facts.duration = (ended_at or monotonic()) - sandbox.started_at
+    facts.log = sandbox.take_log(None)
+    facts.max_memory_bytes = sandbox.max_memory
+    if sandbox.verdict == "memory":
+        facts.max_memory_bytes = max(facts.max_memory_bytes, sandbox.limit_bytes)
+    pool.count(sandbox.shelf, 1)
+    count_failure(sandbox.shelf, error)
+    return Ending(None, b"", error, facts)
+
+
+def count_failure(shelf: Shelf, error: FunctionError) -> None:
+    """Count an invocation that ended with its sandbox."""
+    shelf.errors += 1
+    if error.error_type == "Sandbox.Timedout":
+        shelf.timeouts += 1
+
+
+def ending_of(pool: Pool, sandbox: Sandbox, lost: Lost) -> Trip[tuple[int, int]]:
+    """Make sure that it is gone, and hear how it ended."""
+    if lost.why != "gone":
+        if lost.why == "late" and not sandbox.verdict:
+            sandbox.measure(monotonic())
+        sandbox.verdict = sandbox.verdict or lost.why
+    try:
+        return (yield from sandbox.end())
+    except ZygoteDied:
+        pool.zygote_died(sandbox.zygote)
+        return UNKNOWN, 0
+

@@ -1,0 +1,251 @@
+"""
+Which sandbox gets the invocation, and who must wait? (pure; pool.py is the hands)
+
+The ledger knows every function's shelf of idle sandboxes, every permit and every call that waits; it is told what
+happened and says what to do. No lock, no clock, no process in here.
+
+    take(shelf)            ──► a sandbox, or None       the fast path: two look-ups and a pop
+    request(shelf, turn)   ──► Assign | Spawn | Wait    + Evict where the house is full
+    give_back(sandbox)     ──► Grants for those who waited
+    lost(sandbox)          ──► the same
+    expired(now)           ──► sandboxes to evict
+
+A permit is the right to have one sandbox at work. They come from a budget: the runtime's ``concurrency``, or a
+function's own ``reserved_concurrency``, which is taken out of the runtime's. Calls that wait for the same budget are
+served first come, first served, so nobody starves; idle sandboxes are taken last in, first out, so that caches stay
+warm and the surplus shows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+
+@attrs.define(eq=False)
+class Budget:
+    """Some permits, and the calls that wait for one."""
+
+    size: int
+    free: int
+    waiting: deque[Call] = attrs.field(factory=deque)
+
+
+@attrs.define(eq=False)
+class Shelf:
+    """One function's sandboxes and counts. ``idle`` ends with the one used last."""
+
+    function: Any
+    budget: Budget
+    floor: int = 0  # provisioned: so many stay, however long idle
+    idle: list[Any] = attrs.field(factory=list)
+    live: int = 0
+    in_flight: int = 0
+    retired: bool = False
+    invocations: int = 0
+    errors: int = 0
+    timeouts: int = 0
+    cold_starts: int = 0
+    throttles: int = 0
+    handler: Any = None  # how it travels, once that is known
+    slots: list[tuple[str, float]] = attrs.field(factory=list)  # directories that crashed sandboxes left, and when
+
+
+@attrs.define(eq=False)
+class Call:
+    """A call that waits for a permit."""
+
+    shelf: Shelf
+    turn: Any
+
+
+@attrs.frozen
+class Assign:
+    """Give this idle sandbox to the call; the permit is taken."""
+
+    sandbox: Any
+
+
+@attrs.frozen
+class Spawn:
+    """Make a new sandbox for the call, after these were evicted; the permit is taken."""
+
+    evict: tuple[Any, ...] = ()
+
+
+@attrs.frozen
+class Wait:
+    """No permit is free."""
+
+    reason: str
+
+
+@attrs.frozen
+class Grant:
+    """What a waiting call gets."""
+
+    turn: Any
+    action: Assign | Spawn
+
+
+class Ledger:
+    """All that is known, and every decision."""
+
+    def __init__(self, concurrency: int, sandboxes: int) -> None:
+        self.account = Budget(concurrency, concurrency)
+        self.most = sandboxes
+        self.live = 0
+        self.shelves: dict[Any, Shelf] = {}
+
+    # -- functions -----------------------------------------------------------------------------------------------------
+
+    def add(self, function: Any, reserved: int | None, floor: int) -> Shelf | None:
+        """Open a shelf. None: the runtime has not so many permits left to reserve."""
+        budget = self.account
+        if reserved is not None:
+            if reserved > self.account.size:
+                return None
+            self.account.size -= reserved
+            self.account.free -= reserved
+            budget = Budget(reserved, reserved)
+        shelf = Shelf(function, budget, floor)
+        self.shelves[function] = shelf
+        return shelf
+
+    def retire(self, shelf: Shelf) -> list[Any]:
+        """Close a shelf: its idle sandboxes go now, those at work when they come back."""
+        shelf.retired = True
+        shelf.floor = 0
+        evicted, shelf.idle = shelf.idle, []
+        for _ in evicted:
+            self.gone(shelf)
+        self.forget_if_empty(shelf)
+        return evicted
+
+    def forget_if_empty(self, shelf: Shelf) -> None:
+        """Drop a retired shelf that nothing holds any more, and give its reserved permits back."""
+        if not shelf.retired or shelf.live or shelf.in_flight or self.shelves.get(shelf.function) is not shelf:
+            return
+        if any(call.shelf is shelf for call in shelf.budget.waiting):
+            return
+        del self.shelves[shelf.function]
+        if shelf.budget is not self.account:
+            self.account.size += shelf.budget.size
+            self.account.free += shelf.budget.size
+
+    # -- a call --------------------------------------------------------------------------------------------------------
+
+    def take(self, shelf: Shelf) -> Any:
+        """Give an idle sandbox if there is one, a permit is free and nobody waits for it."""
+        budget = shelf.budget
+        if shelf.idle and budget.free > 0 and not budget.waiting:
+            budget.free -= 1
+            shelf.in_flight += 1
+            return shelf.idle.pop()
+        return None
+
+    def request(self, shelf: Shelf, turn: Any) -> Assign | Spawn | Wait:
+        """Decide for a new call; one that must wait is in line from now on."""
+        budget = shelf.budget
+        if budget.waiting or budget.free <= 0:
+            budget.waiting.append(Call(shelf, turn))
+            kind = "Concurrent" if budget is self.account else "ReservedFunctionConcurrent"
+            return Wait(f"{kind}InvocationLimitExceeded")
+        return self._admit(shelf)
+
+    def _admit(self, shelf: Shelf) -> Assign | Spawn:
+        shelf.budget.free -= 1
+        shelf.in_flight += 1
+        if shelf.idle:
+            return Assign(shelf.idle.pop())
+        shelf.live += 1
+        self.live += 1
+        evict: tuple[Any, ...] = ()
+        if self.live > self.most:
+            oldest = self._oldest_idle()
+            if oldest is not None:
+                evict = (oldest,)
+        return Spawn(evict)
+
+    def _oldest_idle(self) -> Any:
+        """Take the sandbox that has been idle for longest off its shelf; provisioned ones stay if others are there."""
+        shelves = [shelf for shelf in self.shelves.values() if shelf.idle]
+        shelves = [shelf for shelf in shelves if shelf.live > shelf.floor] or shelves
+        if not shelves:
+            return None
+        shelf = min(shelves, key=lambda one: float(one.idle[0].idle_since))
+        sandbox = shelf.idle.pop(0)
+        self.gone(shelf)
+        return sandbox
+
+    def cancel(self, turn: Any, budget: Budget) -> bool:
+        """Take a call out of the line; False if its turn has come already."""
+        for call in budget.waiting:
+            if call.turn is turn:
+                budget.waiting.remove(call)
+                return True
+        return False
+
+    def give_back(self, shelf: Shelf, sandbox: Any) -> list[Grant]:
+        """A sandbox has done its work and is fit for more."""
+        shelf.invocations += 1
+        shelf.in_flight -= 1
+        shelf.budget.free += 1
+        shelf.idle.append(sandbox)
+        return list(self._serve(shelf.budget)) if shelf.budget.waiting else []
+
+    def lost(self, shelf: Shelf) -> list[Grant]:
+        """A sandbox at work is gone; its permit is free."""
+        shelf.in_flight -= 1
+        shelf.budget.free += 1
+        self.gone(shelf)
+        grants = list(self._serve(shelf.budget)) if shelf.budget.waiting else []
+        self.forget_if_empty(shelf)
+        return grants
+
+    def gone(self, shelf: Shelf) -> None:
+        """One sandbox less."""
+        shelf.live -= 1
+        self.live -= 1
+
+    def _serve(self, budget: Budget) -> Iterator[Grant]:
+        while budget.waiting and budget.free > 0:
+            call = budget.waiting.popleft()
+            yield Grant(call.turn, self._admit(call.shelf))
+
+    # -- time and pressure ---------------------------------------------------------------------------------------------
+
+    def expired(self, now: float, keep_alive: float) -> list[Any]:
+        """Take off the sandboxes that have been idle for too long."""
+        evicted = []
+        for shelf in list(self.shelves.values()):
+            while shelf.idle and shelf.live > shelf.floor and now - shelf.idle[0].idle_since >= keep_alive:
+                evicted.append(shelf.idle.pop(0))
+                self.gone(shelf)
+            self.forget_if_empty(shelf)
+        return evicted
+
+    def next_expiry(self, keep_alive: float) -> float | None:
+        """Tell when the next sandbox will have been idle for too long."""
+        oldest = [
+            shelf.idle[0].idle_since for shelf in self.shelves.values() if shelf.idle and shelf.live > shelf.floor
+        ]
+        return min(oldest) + keep_alive if oldest else None
+
+    def surplus(self) -> list[Any]:
+        """Memory is short: take off the longer idle half of what may go."""
+        idle = [
+            (sandbox.idle_since, shelf, sandbox)
+            for shelf in self.shelves.values()
+            for sandbox in shelf.idle[: max(shelf.live - shelf.floor, 0)]
+        ]
+        idle.sort(key=lambda one: one[0])
+        evicted = []
+        for _, shelf, sandbox in idle[: (len(idle) + 1) // 2]:
+            shelf.idle.remove(sandbox)
+            self.gone(shelf)
+            evicted.append(sandbox)
+        return evicted

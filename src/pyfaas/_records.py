@@ -1,0 +1,141 @@
+"""
+What came of an invocation: ``Outcome`` (one call's end) and ``Report`` (its bill).
+
+The exchange hands over what it measured as it is (``Facts``); texts and objects are made when somebody looks, for most
+callers only want the value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from pyfaas.context import request_id_text
+from pyfaas.errors import PyfaasError, TimedOut
+
+
+@attrs.define
+class Facts:
+    """What was measured of one invocation. Durations in seconds; ``init`` is None on a warm sandbox."""
+
+    raw_id: bytes
+    function: str
+    memory_mb: int
+    cold: bool = False
+    duration: float = 0.0
+    init: float | None = None
+    max_memory_bytes: int = 0
+    queued: float = 0.0
+    log: bytes = b""
+    log_dropped: int = 0
+
+
+@attrs.frozen
+class Report:
+    """
+    The bill of one invocation, as AWS Lambda's REPORT line tells it.
+
+    ``duration_ms`` is the handler's time, ``billed_ms`` that and the init time rounded up, ``init_ms`` None on a warm
+    sandbox, ``max_memory_mb`` the most that the host has seen this sandbox hold (read at cold starts, every 50 ms of
+    long calls, and at most every 50 ms of short ones), ``status`` ``"success"``, ``"error"`` or ``"timeout"``,
+    ``queued_ms`` the wait for a permit.
+    """
+
+    request_id: str
+    function: str
+    version: str
+    cold: bool
+    duration_ms: float
+    billed_ms: int
+    init_ms: float | None
+    memory_mb: int
+    max_memory_mb: int
+    status: str
+    queued_ms: float
+
+
+def make_report(facts: Facts, status: str) -> Report:
+    """Round what was measured as AWS does: durations to 10 us, the bill and memory up."""
+    billed = facts.duration + (facts.init or 0.0)
+    return Report(
+        request_id=request_id_text(facts.raw_id),
+        function=facts.function,
+        version="$LATEST",
+        cold=facts.cold,
+        duration_ms=round(facts.duration * 1000, 2),
+        billed_ms=math.ceil(billed * 1000),
+        init_ms=None if facts.init is None else round(facts.init * 1000, 2),
+        memory_mb=facts.memory_mb,
+        max_memory_mb=min(math.ceil(facts.max_memory_bytes / 1_048_576), facts.memory_mb),
+        status=status,
+        queued_ms=round(facts.queued * 1000, 2),
+    )
+
+
+class Outcome:
+    """
+    How one invocation ended: with a value or with an error.
+
+    ``ok`` tells which; ``payload`` is the result's JSON as bytes (``b""`` on failure); ``error`` the FunctionError or
+    None; in a stream, an event that could not be sent has the InvokeError here.
+    """
+
+    __slots__ = ("_compose", "_facts", "_value", "error", "payload")
+
+    def __init__(
+        self,
+        value: Any,
+        payload: bytes,
+        error: PyfaasError | None,
+        facts: Facts,
+        compose: Callable[[Facts, Report, PyfaasError | None], str],
+    ) -> None:
+        self.payload = payload
+        self.error = error
+        self._facts = facts
+        self._compose = compose
+        self._value = value
+
+    @property
+    def ok(self) -> bool:
+        """Whether the handler returned."""
+        return self.error is None
+
+    @property
+    def value(self) -> Any:
+        """The result. Raises the error if there is none."""
+        if self.error is not None:
+            raise self.error
+        return self._value
+
+    @property
+    def request_id(self) -> str:
+        """The invocation's id, a UUID as text."""
+        return request_id_text(self._facts.raw_id)
+
+    @property
+    def report(self) -> Report:
+        """What the invocation took."""
+        status = "success"
+        if self.error is not None:
+            status = "timeout" if isinstance(self.error, TimedOut) else "error"
+        return make_report(self._facts, status)
+
+    @property
+    def log(self) -> str:
+        """The last 4 KB of what AWS Lambda would log: its own lines and the handler's output between them."""
+        return self._compose(self._facts, self.report, self.error)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self._value, self.payload, self.error, self._facts, self._compose
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._value, self.payload, self.error, self._facts, self._compose = state
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"<Outcome {self.request_id} {type(self.error).__name__}: {self.error.message}>"
+        return f"<Outcome {self.request_id} ok, {len(self.payload)} bytes>"

@@ -1,0 +1,181 @@
+"""
+What INIT says: the handler as reference or as value, the limits, the environment, the directory. (host side)
+
+A handler travels by reference where the sandbox's ``sys.path`` finds the same file and the name yields this very
+``Function``; else by value, pickled at first use with the globals that it has then.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import os
+import pickle
+import sys
+import threading
+from typing import Any
+
+from pyfaas._confine.plan import Host, Limits, plan
+from pyfaas._sandbox.parent import search_path
+from pyfaas.context import REGION
+from pyfaas.errors import ConfigurationError
+from pyfaas.functions import Function
+
+_pickling = threading.Lock()
+
+
+def pack_handler(function: Function[Any, Any]) -> tuple[str, ...] | tuple[str, bytes]:
+    """
+    Say how the worker gets the handler.
+
+    Raises ConfigurationError naming what in the handler cannot travel.
+    """
+    if travels_by_name(function):
+        return ("reference", function.module, function.qualname)
+    return ("value", _pickle_handler(function))
+
+
+def travels_by_name(function: Function[Any, Any]) -> bool:
+    """Tell whether a fresh interpreter with our ``sys.path`` finds this very function by its name."""
+    module = sys.modules.get(function.module)
+    if module is None or function.module in ("__main__", "__mp_main__") or "<" in function.qualname:
+        return False
+    found: Any = module
+    for part in function.qualname.split("."):
+        found = getattr(found, part, None)
+    file = getattr(module, "__file__", None)
+    return found is function and file is not None and _finds(function.module, file)
+
+
+def _finds(name: str, file: str) -> bool:
+    parent, _, _ = name.rpartition(".")
+    path = None
+    if parent:
+        package = sys.modules.get(parent)
+        path = getattr(package, "__path__", None)
+        if path is None or not _finds_package(parent):
+            return False
+    for finder in sys.meta_path:
+        try:
+            spec = finder.find_spec(name, path)
+        except Exception:  # a finder of somebody's own
+            continue
+        if spec is not None:
+            return spec.origin is not None and _same_file(spec.origin, file)
+    return False
+
+
+def _finds_package(name: str) -> bool:
+    """Tell whether a package, with or without an ``__init__.py``, is found where it was found here."""
+    package = sys.modules.get(name)
+    file = getattr(package, "__file__", None)
+    if file is not None:
+        return _finds(name, file)
+    return any(os.path.isdir(os.path.join(entry, *name.split("."))) for entry in search_path())
+
+
+def _same_file(first: str, second: str) -> bool:
+    try:
+        return os.path.samefile(first, second)
+    except OSError:
+        return False
+
+
+def _pickle_handler(function: Function[Any, Any]) -> bytes:
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
+        """Takes functions declared where the sandbox cannot import them along by value."""
+
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, Function) and not travels_by_name(obj):
+                return obj.reduce_by_value()
+            return super().reducer_override(obj)
+
+    module = sys.modules.get(function.module)
+    by_value = module is not None and function.module != "__main__" and not _module_travels(module)
+    buffer = io.BytesIO()
+    with _pickling:  # what is to go by value is noted in cloudpickle's own module, for all threads
+        registered = by_value and function.module not in cloudpickle.list_registry_pickle_by_value()
+        if registered:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            Pickler(buffer).dump(function.handler)
+        except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            raise ConfigurationError(
+                f"the handler of {function.name!r} cannot travel to a sandbox: {error}{_culprit(function)}; define it "
+                "at the top of a module that can be imported, or create what does not pickle inside the handler"
+            ) from error
+        finally:
+            if registered:
+                cloudpickle.unregister_pickle_by_value(module)
+    return buffer.getvalue()
+
+
+def _module_travels(module: Any) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and _finds(module.__name__, file)
+
+
+def _culprit(function: Function[Any, Any]) -> str:
+    """Name the global or closed-over variable that does not pickle."""
+    import cloudpickle
+
+    try:
+        variables = inspect.getclosurevars(inspect.unwrap(function.handler))
+    except (TypeError, ValueError):
+        return ""
+    for kind, names in (("global", variables.globals), ("closed-over", variables.nonlocals)):
+        for name, value in names.items():
+            try:
+                cloudpickle.dumps(value)
+            except Exception:
+                return f" (the {kind} variable {name!r} holds a {type(value).__name__})"
+    return ""
+
+
+def pack_init(
+    function: Function[Any, Any], handler: tuple[Any, ...], host: Host, directory: str, number: int, kind: str
+) -> bytes:
+    """Give the payload of an INIT frame; ``kind`` is AWS's initialization type."""
+    options = function.options
+    wanted = {
+        "handler": handler,
+        "function": function.name,
+        "takes_context": function.takes_context,
+        "is_async": function.is_async,
+        "memory_mb": options.memory,
+        "cpu_seconds": options.cpu_allowance(),
+        "directory": directory,
+        "sys_path": search_path(),
+        "environment": environment(function, directory, number, kind),
+        "steps": plan(Limits(options.memory, options.ephemeral_storage, options.cpu_allowance()), host),
+    }
+    return pickle.dumps(wanted, pickle.HIGHEST_PROTOCOL)
+
+
+def environment(function: Function[Any, Any], directory: str, number: int, kind: str) -> dict[str, str]:
+    """Build a sandbox's environment from nothing: what AWS Lambda sets, what a process needs, what was declared."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return {
+        "PATH": os.pathsep.join((os.path.dirname(sys.executable), "/usr/local/bin", "/usr/bin", "/bin")),
+        "LANG": "C.UTF-8",
+        "LC_CTYPE": "C.UTF-8",
+        "TZ": ":UTC",
+        "HOME": directory,
+        "PWD": directory,
+        "TMPDIR": directory,
+        "_HANDLER": f"{function.module}.{function.qualname}",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_python{version}",
+        "AWS_LAMBDA_FUNCTION_NAME": function.name,
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.options.memory),
+        "AWS_LAMBDA_INITIALIZATION_TYPE": kind,
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": f"[$LATEST]{os.getpid():016x}{number:016x}",
+        "LAMBDA_TASK_ROOT": directory,
+        "LAMBDA_RUNTIME_DIR": os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+        **function.options.environment,
+    }

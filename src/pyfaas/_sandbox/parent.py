@@ -1,0 +1,199 @@
+"""
+The host's handle of the zygote: starts it, asks it for sandboxes and for how they ended.
+
+One per runtime. All talk with it is under one lock and short: a spawn is one message without an answer (the worker
+itself says HELLO), a reap is asked for once the process is known to be gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+
+from pyfaas._confine.plan import Host
+from pyfaas._sandbox import zygote as child
+from pyfaas._waits import receive_descriptors
+from pyfaas.errors import HostError
+
+START_SECONDS = 20.0
+REAP_SECONDS = 5.0
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from pyfaas._sandbox.zygote import main; main()"  # runs under -I
+)
+
+# What user modules and pickled handlers need from us, imported once for all forks.
+PRELOADED = (
+    "pyfaas._sandbox.worker",
+    "traceback",
+    "logging",
+    "typing",
+    "dataclasses",
+    "attrs",
+    "cloudpickle",
+    "pyfaas.functions",
+)
+
+
+class ZygoteDied(Exception):
+    """The zygote is gone, and its sandboxes with it; start another one."""
+
+
+class Zygote:
+    """A zygote that runs."""
+
+    def __init__(self, modules: Iterable[str] = ()) -> None:
+        self._lock = threading.Lock()
+        self._pidfd = -1
+        self._modules = set(modules)
+        ours, theirs = socket.socketpair()
+        try:
+            self._process = self._start(theirs)
+            self._control = ours
+            self.host = self._greet()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+
+    def _start(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        has_pidfd = hasattr(os, "pidfd_open")
+        host = os.pidfd_open(os.getpid()) if has_pidfd else os.getpid()
+        flags = ["-I", *(["-" + "O" * sys.flags.optimize] if sys.flags.optimize else [])]
+        if sys.dont_write_bytecode:
+            flags.append("-B")
+        # The interpreter may need its library path to start at all; nothing else of the host's environment goes along.
+        environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
+        environment |= {"PATH": os.defpath, "LANG": "C.UTF-8", "LC_CTYPE": "C.UTF-8"}
+        command = [sys.executable, *flags, "-c", _PROGRAM, _PACKAGE, str(theirs.fileno()), str(host)]
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=environment,
+                cwd="/",
+                pass_fds=[theirs.fileno(), *([host] if has_pidfd else [])],
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise HostError(f"cannot start a Python interpreter ({sys.executable!r}) for sandboxes: {error}") from error
+        finally:
+            if has_pidfd:
+                os.close(host)
+
+    def _greet(self) -> Host:
+        """Say where modules are; hear what this host can do."""
+        self._control.settimeout(START_SECONDS)
+        try:
+            self._send(child.START, self._modules | set(PRELOADED))
+            _, descriptors = receive_descriptors(self._control, 1)
+            self._pidfd = descriptors[0] if descriptors else -1
+            _, size = child.MESSAGE.unpack(self._read(child.MESSAGE.size))
+            found = Host(*json.loads(self._read(size)))
+        except (OSError, ValueError, ZygoteDied) as error:
+            self._process.kill()
+            self._process.wait()
+            raise HostError(f"the process that makes sandboxes did not start ({sys.executable!r}): {error}") from error
+        if found.pid_namespace:
+            self._process.wait()  # it was only the way into the namespace
+        return found
+
+    def _send(self, kind: int, modules: Iterable[str]) -> None:
+        wanted = json.dumps({"sys_path": search_path(), "modules": sorted(modules)}).encode()
+        self._control.sendall(child.MESSAGE.pack(kind, len(wanted)) + wanted)
+
+    def _read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            part = self._control.recv(size - len(data))
+            if not part:
+                raise ZygoteDied("it ended")
+            data += part
+        return data
+
+    def preload(self, modules: Iterable[str]) -> None:
+        """Import these ahead of all sandboxes from now on."""
+        with self._lock:
+            new = set(modules) - self._modules
+            if new:
+                self._modules |= new
+                with contextlib.suppress(OSError):
+                    self._send(child.PRELOAD, new)
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """What was asked to be imported ahead."""
+        return frozenset(self._modules)
+
+    def spawn(self, number: int, wire: socket.socket, log: int) -> None:
+        """Ask for a sandbox at the other end of this socket. Raises ZygoteDied."""
+        try:
+            with self._lock:
+                socket.send_fds(self._control, [child.MESSAGE.pack(child.SPAWN, number)], [wire.fileno(), log])
+        except OSError as error:
+            raise ZygoteDied(str(error)) from error
+
+    def reap(self, number: int) -> tuple[int, int]:
+        """Ask how a sandbox ended that is known to be gone: what is told, and its value. Raises ZygoteDied."""
+        with self._lock:
+            try:
+                self._control.settimeout(REAP_SECONDS)
+                self._control.sendall(child.MESSAGE.pack(child.REAP, number))
+                _, told, value = child.REPLY.unpack(self._read(child.REPLY.size))
+            except OSError as error:
+                raise ZygoteDied(str(error)) from error
+        return told, value
+
+    @property
+    def pid(self) -> int:
+        """The zygote's pid as the host sees it, or -1 once it is gone."""
+        return pid_of(self._pidfd) if self._pidfd >= 0 else self._process.pid
+
+    def close(self) -> None:
+        """End it, and with it every sandbox, for good: back when all are gone."""
+        self.hang_up()
+        if self._pidfd >= 0:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            poll.poll(2000)
+            # Where the host is PID 1 of a container, or a subreaper, the zygote became its child.
+            with contextlib.suppress(OSError):
+                os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if not self.host.pid_namespace:
+            self._process.kill()
+            self._process.wait()
+
+    def hang_up(self) -> None:
+        """Close the socket; in a forked child of the host this is all there is to do."""
+        self._control.close()
+
+
+def search_path() -> list[str]:
+    """Give ``sys.path`` so that it means the same from another directory."""
+    return [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)]
+
+
+def pid_of(pidfd: int) -> int:
+    """Give the pid behind a pidfd, as seen from here; -1 if it is gone. Linux only."""
+    try:
+        with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
+            for line in file:
+                if line.startswith(b"Pid:"):
+                    return int(line[4:])
+    except OSError:
+        pass
+    return -1

@@ -1,0 +1,23 @@
+"""What a handler reaches when it calls a declared function from inside a sandbox: for now, a clear refusal."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from pyfaas.errors import AccessDenied
+
+
+class SandboxPort:
+    """The provider of ``_port`` inside a sandbox."""
+
+    def __init__(self, function: str) -> None:
+        self._function = function
+
+    def _refuse(self, function: Any, *_: object, **__: object) -> NoReturn:
+        raise AccessDenied(
+            f"{self._function!r} may not invoke {function.name!r}: that needs the grant "
+            f"allow=[{function.name}.invoke], which is not available yet; call the handler as a plain function instead"
+        )
+
+    invoke = ainvoke = try_invoke = atry_invoke = _refuse
+    map = try_map = amap = atry_map = function_statistics = _refuse

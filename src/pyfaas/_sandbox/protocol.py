@@ -1,0 +1,225 @@
+"""
+The wire between the host and one worker: bytes in, frames out. No socket, no clock, no pickle.
+
+Every frame is a header of 33 bytes and a payload of up to 6 MB:
+
+    size u32 | kind u8 | sequence u32 | 24 bytes that depend on the kind | payload
+
+    host ──► worker   INIT     what to load, once                       sequence 0
+                      INVOKE   time budget f64, request id 16 bytes     sequence 1, 2, 3 ... + the event
+    worker ──► host   HELLO    a blank worker lives; its pidfd rides along
+                      READY    the handler is loaded; init time f64
+                      FAULT    the handler did not load; the error as JSON
+                      VALUE    start f64, duration f64, end of the log u64 + the result
+                      ERROR    the same + the error as JSON
+
+The worker's phases, as the host sees them; whatever is not in the table kills the sandbox:
+
+    BLANK ──HELLO──► STANDBY ──READY──► OPEN ──VALUE, ERROR──► OPEN
+                        └──────FAULT──► FAILED
+
+An answer must bear the number of the oldest unanswered invocation, and there must be one. So a late answer, a second
+one or a forged one is never taken for somebody else's.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import NamedTuple
+
+from pyfaas import limits
+
+HEADER = Struct("<IBI24s")
+INVOCATION = Struct("<IBId16s")
+ANSWER = Struct("<IBIddQ")
+HEADER_BYTES = HEADER.size
+
+INIT, INVOKE = 1, 2
+HELLO, READY, FAULT, VALUE, ERROR = 17, 18, 19, 20, 21
+
+BLANK, STANDBY, OPEN, FAILED = "blank", "standby", "open", "failed"
+
+# phase -> kind -> the next phase
+PHASES = {
+    BLANK: {HELLO: STANDBY},
+    STANDBY: {READY: OPEN, FAULT: FAILED},
+    OPEN: {VALUE: OPEN, ERROR: OPEN},
+    FAILED: {},
+}
+
+LARGEST = {
+    HELLO: 0,
+    READY: 0,
+    FAULT: limits.ERROR_BYTES,
+    VALUE: limits.RESPONSE_BYTES,
+    ERROR: limits.ERROR_BYTES,
+}
+
+_NOTHING = bytes(24)
+
+
+class ProtocolError(Exception):
+    """The other side broke the rules; the text says which."""
+
+
+class Answer(NamedTuple):
+    """A frame from a worker. Times are the worker's word and only good for reports; ``log_end`` is to be clamped."""
+
+    kind: int
+    sequence: int
+    started_at: float
+    duration: float
+    log_end: int
+    payload: bytes
+
+
+class Invocation(NamedTuple):
+    """A frame from the host."""
+
+    kind: int
+    sequence: int
+    budget: float
+    request_id: bytes
+    payload: bytes
+
+
+def init_frame(payload: bytes) -> bytes:
+    """Say what to load."""
+    return HEADER.pack(len(payload), INIT, 0, _NOTHING) + payload
+
+
+def answer_frame(kind: int, sequence: int, started_at: float, duration: float, log_end: int, payload: bytes) -> bytes:
+    """Say how an invocation, or the init (``duration``), ended."""
+    return ANSWER.pack(len(payload), kind, sequence, started_at, duration, log_end) + payload
+
+
+class _Inbox:
+    """Bytes that came in, cut into frames."""
+
+    __slots__ = ("_have", "_rest", "_want")
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._want = HEADER_BYTES  # nothing can be cut before so many bytes are there
+
+    def _admit(self, size: int, kind: int) -> None:
+        """Refuse a frame by its header, before its payload is waited for."""
+        raise NotImplementedError
+
+    def _cut(self) -> tuple[bytes, bytes] | None:
+        """Take the next whole frame off, as header and payload."""
+        rest = self._rest
+        if len(rest) < self._want:
+            return None
+        size, kind, _, _ = HEADER.unpack_from(rest)
+        self._admit(size, kind)
+        end = HEADER_BYTES + size
+        if len(rest) < end:
+            self._want = end
+            return None
+        with memoryview(rest) as view:
+            header, payload = bytes(view[:HEADER_BYTES]), bytes(view[HEADER_BYTES:end])
+        del rest[:end]
+        self._want = HEADER_BYTES
+        return header, payload
+
+    @property
+    def missing(self) -> int:
+        """How many bytes the frame in the making still lacks (0: unknown, or none has begun)."""
+        return self._want - len(self._rest) if self._want > HEADER_BYTES else 0
+
+
+class HostPeer(_Inbox):
+    """The host's side of one worker's wire."""
+
+    __slots__ = ("answered", "phase", "sent")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.phase = BLANK
+        self.sent = 0
+        self.answered = 0
+
+    def invoke(self, budget: float, request_id: bytes, payload: bytes) -> bytes:
+        """Give the bytes of the next invocation."""
+        self.sent = sequence = (self.sent + 1) & 0xFFFFFFFF
+        return INVOCATION.pack(len(payload), INVOKE, sequence, budget, request_id) + payload
+
+    def sole_answer(self, data: bytes) -> Answer | None:
+        """
+        Take these bytes as the one answer that is awaited, if that is just what they are; else leave them.
+
+        This is the common case by far, and it spares two copies.
+        """
+        if self._rest or len(data) < HEADER_BYTES or self.phase is not OPEN:
+            return None
+        size, kind, sequence, started_at, duration, log_end = ANSWER.unpack_from(data)
+        if size != len(data) - HEADER_BYTES or kind not in (VALUE, ERROR) or sequence != self.sent:
+            return None
+        self._admit(size, kind)
+        self._count(sequence)
+        return Answer(kind, sequence, started_at, duration, log_end, data[HEADER_BYTES:])
+
+    def receive(self, data: bytes) -> list[Answer]:
+        """Take in bytes and give the frames they complete. Raises ProtocolError."""
+        self._rest += data
+        answers = []
+        while (cut := self._cut()) is not None:
+            answers.append(self._take(*cut))
+        return answers
+
+    def _take(self, header: bytes, payload: bytes) -> Answer:
+        _, kind, sequence, started_at, duration, log_end = ANSWER.unpack(header)
+        if self.phase is OPEN:
+            self._count(sequence)
+        self.phase = PHASES[self.phase][kind]
+        return Answer(kind, sequence, started_at, duration, log_end, payload)
+
+    def receive_until_open(self, data: bytes) -> list[Answer]:
+        """Take in bytes of the beginning: give the frames up to READY or FAULT, and keep the rest for ``receive``."""
+        self._rest += data
+        answers: list[Answer] = []
+        while self.phase in (BLANK, STANDBY) and (cut := self._cut()) is not None:
+            answers.append(self._take(*cut))
+        return answers
+
+    def _admit(self, size: int, kind: int) -> None:
+        if kind not in PHASES[self.phase]:
+            raise ProtocolError(f"a frame of kind {kind} in phase {self.phase}")
+        if size > LARGEST[kind]:
+            raise ProtocolError(f"a frame of {size} bytes, kind {kind} may have {LARGEST[kind]}")
+
+    def _count(self, sequence: int) -> None:
+        expected = (self.answered + 1) & 0xFFFFFFFF
+        if self.answered == self.sent or sequence != expected:
+            raise ProtocolError(f"an answer to invocation {sequence}, {expected if self.waiting else 'none'} was due")
+        self.answered = sequence
+
+    @property
+    def waiting(self) -> int:
+        """How many invocations are unanswered."""
+        return (self.sent - self.answered) & 0xFFFFFFFF
+
+
+class WorkerPeer(_Inbox):
+    """The worker's side; what it hears comes from the host and is trusted, but cut with the same care."""
+
+    __slots__ = ()
+
+    def receive(self, data: bytes) -> list[Invocation]:
+        """Take in bytes and give the frames they complete."""
+        if not self._rest and len(data) >= HEADER_BYTES:  # the common case: just one whole invocation
+            size, kind, sequence, budget, request_id = INVOCATION.unpack_from(data)
+            if size == len(data) - HEADER_BYTES and kind == INVOKE:
+                return [Invocation(kind, sequence, budget, request_id, data[HEADER_BYTES:])]
+        self._rest += data
+        frames = []
+        while (cut := self._cut()) is not None:
+            header, payload = cut
+            _, kind, sequence, budget, request_id = INVOCATION.unpack(header)
+            frames.append(Invocation(kind, sequence, budget, request_id, payload))
+        return frames
+
+    def _admit(self, size: int, kind: int) -> None:
+        if kind not in (INIT, INVOKE):
+            raise ProtocolError(f"a frame of kind {kind} from the host")

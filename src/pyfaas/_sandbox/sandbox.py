@@ -1,0 +1,366 @@
+"""
+The host's handle of one sandbox: its socket, its log, its pidfd; one exchange at a time.
+
+    Sandbox(zygote, number)     a blank one is on its way; nothing is waited for
+    assign(init)                its first frame, sent together with the first invocation
+    exchange(payload, id)       a generator of waits that returns the answer, or raises Lost
+    end()                       a generator of waits that kills it and tells how it ended
+
+After a Lost of any kind the sandbox is of no more use, whatever it may still send.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+import tempfile
+from time import monotonic
+from typing import Any
+
+from pyfaas import limits
+from pyfaas._sandbox import protocol
+from pyfaas._sandbox.parent import Zygote, ZygoteDied, pid_of
+from pyfaas._sandbox.protocol import Answer, HostPeer, ProtocolError
+from pyfaas._sandbox.vitals import read_memory, sweep
+from pyfaas._waits import DONTWAIT, Channel, Ended, Greeting, Transmit, Trip, receive_descriptors
+
+# Kernel timers are late by up to a tick or two (4 ms each at HZ=250); the watch steps in after that.
+GRACE_SECONDS = 0.010
+MEASURE_SECONDS = 0.050
+END_SECONDS = 2.0
+
+_HAS_MEMFD = hasattr(os, "memfd_create")
+
+
+class Lost(Exception):
+    """The exchange ended without an answer; ``why`` is ``"late"``, ``"gone"``, ``"undelivered"`` or ``"forged"``."""
+
+    def __init__(self, why: str, told: str = "") -> None:
+        super().__init__(why, told)
+        self.why = why
+        self.told = told
+
+
+class Sandbox:
+    """One sandbox, seen from the host."""
+
+    __slots__ = (
+        "calls",
+        "channel",
+        "cpu_base",
+        "cpu_call",
+        "due_at",
+        "dying",
+        "idle_since",
+        "init_frame",
+        "init_seconds",
+        "limit_bytes",
+        "log",
+        "log_at",
+        "max_memory",
+        "measured_at",
+        "number",
+        "peer",
+        "pid",
+        "pidfd",
+        "pipelined",
+        "shelf",
+        "slot",
+        "started_at",
+        "suppressed",
+        "timeout",
+        "verdict",
+        "zygote",
+    )
+
+    def __init__(self, parent: Zygote, number: int) -> None:
+        self.zygote = parent
+        self.number = number
+        self.peer = HostPeer()
+        self.pidfd = -1
+        self.pid = -1
+        self.shelf: Any = None
+        self.slot = ""
+        self.init_frame = b""
+        self.init_seconds: float | None = None
+        self.suppressed = False
+        self.dying = False
+        self.pipelined = False
+        self.verdict = ""  # why the watch or a close ended it, before the socket told
+        self.calls = 0
+        self.max_memory = 0
+        self.measured_at = self.started_at = self.due_at = self.idle_since = 0.0
+        self.timeout = limits.INIT_SECONDS
+        self.limit_bytes = 0
+        self.log_at = 0
+        self.cpu_call = -1
+        self.cpu_base = 0.0
+        ours, theirs = socket.socketpair()
+        try:
+            self.log = _make_log()
+            try:
+                parent.spawn(number, theirs, self.log)
+            except BaseException:
+                os.close(self.log)
+                raise
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.channel = Channel(ours)
+
+    def assign(self, init: bytes, timeout: float, memory_bytes: int, *, suppressed: bool) -> None:
+        """Make it the sandbox of one function; ``suppressed``: init runs inside the first call's time-out."""
+        self.init_frame = protocol.init_frame(init)
+        self.timeout = timeout
+        self.limit_bytes = memory_bytes
+        self.suppressed = suppressed
+        self._limit_waits(timeout if suppressed else limits.INIT_SECONDS)
+
+    def _limit_waits(self, seconds: float) -> None:
+        value = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+        self.channel.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        self.channel.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+
+    def begin(self) -> None:
+        """Start the clock of a call."""
+        self.started_at = now = monotonic()
+        self.due_at = now + self.timeout
+
+    def has_unread(self) -> bool:
+        """Tell whether answers lie in the socket."""
+        poll = select.poll()
+        poll.register(self.channel.fileno, select.POLLIN)
+        return bool(poll.poll(0))
+
+    # -- one exchange --------------------------------------------------------------------------------------------------
+
+    def exchange(self, payload: bytes, raw_id: bytes) -> Trip[Answer]:
+        """Send an invocation and wait for its answer. Raises Lost."""
+        self.begin()
+        frame = self.peer.invoke(self.timeout, raw_id, payload)
+        try:
+            if self.peer.phase is protocol.OPEN:
+                yield from self.deliver(frame)
+            else:
+                yield from self._open(frame)
+                answers = self.peer.receive(b"")  # the first answer may have come with READY
+                if answers:
+                    return answers[0]
+            return (yield from self._receive())
+        except BlockingIOError:
+            raise Lost("late") from None
+        except OSError as error:
+            raise Lost("gone", str(error)) from None
+        except ProtocolError as error:
+            raise Lost("forged", str(error)) from None
+
+    def deliver(self, data: bytes) -> Trip[None]:
+        """Send all of it. Raises Lost("undelivered") if not even its first byte arrived anywhere."""
+        channel = self.channel
+        try:
+            sent = channel.send(data, DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            raise Lost("undelivered") from None
+        if sent != len(data):
+            yield Transmit(channel, memoryview(data)[sent:])
+
+    def _receive(self) -> Trip[Answer]:
+        channel, peer = self.channel, self.peer
+        while True:
+            data = yield channel
+            answer = peer.sole_answer(data)
+            if answer is not None:
+                return answer
+            if not data:
+                raise Lost("gone")
+            answers = peer.receive(data)
+            if answers:
+                return answers[0]
+
+    def open(self) -> Trip[None]:
+        """Send the init alone (provisioned concurrency), and wait until the handler is loaded. Raises Lost."""
+        try:
+            yield from self._open(b"")
+        except BlockingIOError:
+            raise Lost("late") from None
+        except OSError:
+            raise Lost("gone") from None
+        except ProtocolError as error:
+            raise Lost("forged", str(error)) from None
+
+    def _open(self, frame: bytes) -> Trip[None]:
+        """Send INIT, with the first invocation behind it; come back once the handler is loaded."""
+        if not self.suppressed:
+            self.due_at = self.started_at + limits.INIT_SECONDS
+        first, self.init_frame = self.init_frame + frame, b""
+        yield from self.deliver(first)
+        answers: list[Answer] = []
+        while self.peer.phase is protocol.BLANK:
+            data, descriptors = yield Greeting(self.channel)
+            self._take_pidfd(descriptors)
+            if not data:
+                raise Lost("gone")
+            answers = self.peer.receive_until_open(data)
+        while not answers or answers[-1].kind == protocol.HELLO:
+            data = yield self.channel
+            if not data:
+                raise Lost("gone")
+            answers = self.peer.receive_until_open(data)
+        if answers[-1].kind == protocol.FAULT:
+            raise Lost("fault", answers[-1].payload.decode("utf-8", "replace"))
+        self.init_seconds = min(max(answers[-1].duration, 0.0), monotonic() - self.started_at)
+        if not self.suppressed:
+            self.due_at = monotonic() + self.timeout
+            self._limit_waits(self.timeout)
+
+    def _take_pidfd(self, descriptors: list[int]) -> None:
+        for descriptor in descriptors:
+            if self.pidfd < 0:
+                self.pidfd = descriptor
+                self.pid = pid_of(descriptor)
+            else:
+                os.close(descriptor)
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def measure(self, now: float) -> int:
+        """Read the memory that the whole tree holds now, its log included; keep the highest."""
+        self.measured_at = now
+        if self.pid > 0:
+            held = read_memory(self.pid, self.limit_bytes) + self.log_bytes()
+            self.max_memory = max(self.max_memory, held)
+            return held
+        return 0
+
+    def log_bytes(self) -> int:
+        """Tell how much memory the log takes: blocks, for its size may be a lie."""
+        return os.fstat(self.log).st_blocks * 512 if _HAS_MEMFD else 0
+
+    @property
+    def grace(self) -> float:
+        """How long the watch lets the caller be the first to see a deadline; async callers leave it to the watch."""
+        return 0.0 if self.channel.suspended else GRACE_SECONDS
+
+    def cpu_used(self, total: float) -> float:
+        """Tell how much CPU time the call at hand used since it was first looked at, given the tree's total."""
+        if self.cpu_call != self.peer.answered:
+            self.cpu_call = self.peer.answered
+            self.cpu_base = total
+        return total - self.cpu_base
+
+    def take_log(self, end: int | None) -> bytes:
+        """
+        Read the tail of what the call at hand wrote, up to where the worker says that it ended (None: it died).
+
+        The position is the worker's word, so it bounds what is read, and nothing else.
+        """
+        if end is None:
+            end = min(os.fstat(self.log).st_size, self.log_at + 16 * limits.LOG_BYTES)
+        begin, self.log_at = self.log_at, end
+        begin = max(begin, end - 2 * limits.LOG_TAIL_BYTES)
+        if end <= begin:
+            return b""
+        try:
+            return os.pread(self.log, end - begin, begin).replace(b"\0", b"")
+        except (OSError, OverflowError):
+            return b""
+
+    def tidy_log(self) -> None:
+        """Empty a log that has grown, between calls."""
+        if self.log_at > limits.LOG_BYTES:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.log, 0)
+            self.log_at = 0
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        """End all that runs in it, now. Does not wait; may be called twice."""
+        self.dying = True
+        if self.pidfd < 0:
+            self._look_for_hello()
+        try:
+            if self.pidfd < 0:
+                raise OSError("no pidfd")
+            if not self.zygote.host.pid_namespace:
+                sweep(pid_of(self.pidfd))
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        except OSError:
+            if self.pid > 0 and not self.zygote.host.pid_namespace:
+                sweep(self.pid)
+        with contextlib.suppress(OSError):
+            # A worker without a pidfd has read no INIT yet, or is about to find the end of its socket.
+            self.channel.sock.shutdown(socket.SHUT_RDWR)
+
+    def _look_for_hello(self) -> None:
+        try:
+            data, descriptors = receive_descriptors(self.channel.sock, protocol.HEADER_BYTES, DONTWAIT)
+        except OSError:
+            return
+        self._take_pidfd(descriptors)
+        if self.pidfd < 0 and len(data) == protocol.HEADER_BYTES:
+            self.pid = protocol.ANSWER.unpack(data)[-1]
+
+    def end(self) -> Trip[tuple[int, int]]:
+        """Kill it, wait until it is gone, and tell how it ended, as the zygote does. Raises ZygoteDied."""
+        if not self.verdict:
+            # It hung up by itself: it is exiting, and a kill now would hide with what status.
+            yield from self._wait_for_end(0.05)
+        self.kill()
+        yield from self._wait_for_end(END_SECONDS)
+        return self.zygote.reap(self.number)
+
+    def _wait_for_end(self, seconds: float) -> Trip[None]:
+        if self.pidfd >= 0:
+            yield Ended(self.pidfd, seconds)
+
+    def is_gone(self) -> bool:
+        """Tell, without waiting, whether a killed sandbox is gone."""
+        return self.pidfd < 0 or bool(Ended(self.pidfd, 0.0).block())
+
+    def bury(self) -> None:
+        """Let the zygote forget it, and close what the host holds of it; it must be gone."""
+        with contextlib.suppress(ZygoteDied):
+            self.zygote.reap(self.number)
+        self.close()
+
+    def close(self) -> None:
+        """Close what the host holds of it."""
+        self.channel.close()
+        for descriptor in (self.log, self.pidfd):
+            if descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        self.log = self.pidfd = -1
+
+    def abandon(self) -> None:
+        """In a forked child of the host: close the copies, tell nobody (an event loop here is the parent's)."""
+        self.channel.sock.close()
+        for descriptor in (self.log, self.pidfd):
+            if descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+
+    def __repr__(self) -> str:
+        function = "blank" if self.shelf is None else repr(self.shelf.function.name)
+        return f"<Sandbox {self.number} {function} pid={self.pid} calls={self.calls}>"
+
+
+def _make_log() -> int:
+    if _HAS_MEMFD:
+        descriptor = os.memfd_create("pyfaas-log", os.MFD_CLOEXEC)
+    else:
+        descriptor, path = tempfile.mkstemp(prefix="pyfaas-log-")
+        os.unlink(path)
+    import fcntl
+
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+    return descriptor

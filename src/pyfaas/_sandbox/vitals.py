@@ -1,0 +1,148 @@
+"""
+What a sandbox uses right now, as the kernel tells the host: resident memory and CPU time of the whole tree. (host side)
+
+On Linux from /proc: ``children`` of every thread, all descendants hang below the worker because it is their
+namespace's PID 1 (or their subreaper). Shared pages are counted in proportion (Pss), or a handler's forks would count
+the interpreter once each. Elsewhere from psutil.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NamedTuple
+
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+_TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+_LINUX = sys.platform == "linux"
+
+
+class Vitals(NamedTuple):
+    """Resident bytes and CPU seconds, of the whole tree."""
+
+    memory_bytes: int
+    cpu_seconds: float
+    processes: int
+
+
+def read_vitals(pid: int, limit_bytes: int) -> Vitals:
+    """Read them; the exact, dearer look at shared memory is taken only where the rough one is over the limit."""
+    if not _LINUX:
+        return _read_with_psutil(pid)
+    pids = tree(pid)
+    memory = sum(map(_resident, pids))
+    if memory > limit_bytes:
+        memory = sum(map(_proportional, pids))
+    return Vitals(memory, sum(map(_cpu_seconds, pids)), len(pids))
+
+
+def read_memory(pid: int, limit_bytes: int) -> int:
+    """Read the resident memory alone: after a short call there is seldom more than one process to look at."""
+    if not _LINUX:
+        return _read_with_psutil(pid).memory_bytes
+    pids = tree(pid)
+    memory = sum(map(_resident, pids))
+    return memory if memory <= limit_bytes else sum(map(_proportional, pids))
+
+
+def tree(pid: int) -> list[int]:
+    """Give the process and all of its descendants."""
+    pids = [pid]
+    for parent in pids:  # grows while it is walked
+        try:
+            tasks = os.listdir(f"/proc/{parent}/task")
+        except OSError:
+            continue
+        for task in tasks:
+            pids += map(int, _read(f"/proc/{parent}/task/{task}/children").split())
+        if len(pids) > 10_000:
+            break
+    return pids
+
+
+def _read(path: str) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, 65_536)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
+def _resident(pid: int) -> int:
+    fields = _read(f"/proc/{pid}/statm").split()
+    return int(fields[1]) * _PAGE if len(fields) > 1 else 0
+
+
+def _proportional(pid: int) -> int:
+    for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
+        if line.startswith(b"Pss:"):
+            return int(line.split()[1]) * 1024
+    return _resident(pid)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """CPU time of the process and of the children that it has waited for."""
+    stat = _read(f"/proc/{pid}/stat")
+    fields = stat[stat.rfind(b")") + 2 :].split()
+    return sum(map(int, fields[11:15])) / _TICK if len(fields) > 15 else 0.0
+
+
+def private_bytes(pid: int) -> int:
+    """Give the memory that one process shares with nobody. Linux only; 0 where it cannot be read."""
+    total = 0
+    for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
+        if line.startswith((b"Private_Clean:", b"Private_Dirty:")):
+            total += int(line.split()[1]) * 1024
+    return total
+
+
+def _read_with_psutil(pid: int) -> Vitals:
+    import psutil
+
+    memory, cpu, count = 0, 0.0, 0
+    try:
+        worker = psutil.Process(pid)
+        processes = [worker, *worker.children(recursive=True)]
+    except psutil.Error:
+        return Vitals(0, 0.0, 0)
+    for process in processes:
+        try:
+            memory += process.memory_info().rss
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        cpu += times.user + times.system
+        count += 1
+    return Vitals(memory, cpu, count)
+
+
+def sweep(pid: int) -> None:
+    """
+    Kill a process and all of its descendants where no namespace does it: stop it first, then kill until none is new.
+
+    A tree that forks faster than this looks can outrun it; ``confinement()`` says so.
+    """
+    import signal
+
+    import psutil
+
+    try:
+        worker = psutil.Process(pid)
+        worker.suspend()
+        for _ in range(10):
+            children = worker.children(recursive=True)
+            if not children:
+                break
+            for child in children:
+                try:
+                    child.kill()
+                except psutil.Error:
+                    continue
+        os.kill(pid, signal.SIGKILL)
+    except (psutil.Error, OSError):
+        return

@@ -1,0 +1,250 @@
+"""
+The worker: a sandbox from inside. (child side; standard library only)
+
+Forked blank from the zygote, as PID 1 of a namespace of its own. It says HELLO, and from then on does what frames say:
+
+    INIT   ──► limits, environment, directory, streams ──► the loader ──► READY or FAULT
+    INVOKE ──► the handler ──► VALUE or ERROR, written before the next frame is read
+
+The end of the socket is the end of the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import gc
+import json
+import os
+import pickle
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pyfaas import _port, limits
+from pyfaas._confine.apply import CpuBackstop, apply
+from pyfaas._payload import decode_event, encode_result
+from pyfaas._sandbox import loader, protocol
+from pyfaas._sandbox.orphans import Orphans
+from pyfaas._sandbox.output import Output
+from pyfaas._sandbox.port import SandboxPort
+from pyfaas.context import Context
+from pyfaas.errors import BadResponse, FunctionError, InitFailed
+
+CHUNK_BYTES = 65_536
+
+
+def main(wire: int, log: int) -> None:
+    """Live, from HELLO to the end of the socket."""
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    worker = Worker(socket.socket(fileno=wire), Output(log))
+    worker.say_hello()
+    worker.run()
+
+
+class Worker:
+    """What one worker holds between frames."""
+
+    def __init__(self, wire: socket.socket, output: Output) -> None:
+        self.wire = wire
+        self.output = output
+        self.peer = protocol.WorkerPeer()
+        self.pid = os.getpid()
+        self.orphans = Orphans()
+
+    def say_hello(self) -> None:
+        """Tell the host that this worker lives, and how to kill it."""
+        hello = protocol.answer_frame(protocol.HELLO, 0, 0.0, 0.0, self.pid, b"")
+        if not hasattr(os, "pidfd_open"):
+            self.wire.sendall(hello)
+            return
+        pidfd = os.pidfd_open(self.pid)
+        socket.send_fds(self.wire, [hello], [pidfd])
+        os.close(pidfd)
+
+    def run(self) -> None:
+        """Take frames until the host hangs up."""
+        recv, receive = self.wire.recv, self.peer.receive
+        frames = self._first_frames()
+        call = self._init(frames.pop(0))
+        while True:
+            for frame in frames:
+                call(frame)
+            self.orphans.reap()
+            data = recv(CHUNK_BYTES)
+            if not data:
+                os._exit(0)
+            frames = receive(data)
+            while not frames:  # a large event: read just the rest of it
+                data = recv(max(self.peer.missing, CHUNK_BYTES))
+                if not data:
+                    os._exit(0)
+                frames = receive(data)
+
+    def _first_frames(self) -> list[protocol.Invocation]:
+        frames: list[protocol.Invocation] = []
+        while not frames:
+            data = self.wire.recv(CHUNK_BYTES)
+            if not data:
+                os._exit(0)
+            frames = self.peer.receive(data)
+        return frames
+
+    # -- init ----------------------------------------------------------------------------------------------------------
+
+    def _init(self, frame: protocol.Invocation) -> Callable[[protocol.Invocation], None]:
+        """Become the sandbox of one function; give what answers its invocations."""
+        started_at = time.monotonic()
+        wanted = pickle.loads(frame.payload)  # noqa: S301 - the host's own bytes
+        self._settle(wanted)
+        try:
+            handler = loader.load(wanted["handler"])
+            handler = self._shape(handler, wanted)
+        except InitFailed as error:
+            self._answer_init(protocol.FAULT, started_at, _error_payload(error))
+            os._exit(1)
+        except SystemExit as error:
+            self._exit(loader.exit_code_of(error))
+        except BaseException as error:
+            failed = InitFailed(loader.message_of(error), type(error).__name__, loader.stack_of(error))
+            failed.remote_traceback = loader.trace_text(error)
+            self._answer_init(protocol.FAULT, started_at, _error_payload(failed))
+            os._exit(1)
+        self._answer_init(protocol.READY, started_at, b"")
+        gc.enable()
+        return self._make_call(handler, wanted)
+
+    def _answer_init(self, kind: int, started_at: float, payload: bytes) -> None:
+        duration = time.monotonic() - started_at
+        self.wire.sendall(protocol.answer_frame(kind, 0, started_at, duration, self.output.end(), payload))
+
+    def _settle(self, wanted: dict[str, Any]) -> None:
+        """Take on the limits, the environment and the directory."""
+        os.environ.clear()
+        os.environ.update(wanted["environment"])
+        time.tzset()
+        os.chdir(wanted["directory"])
+        tempfile.tempdir = None
+        os.umask(0o022)
+        sys.path[:] = wanted["sys_path"]
+        sys.argv[:] = [""]
+        self.output.install()
+        faulthandler.enable(self.output.log, all_threads=False)
+        _reseed()
+        _port.opened(SandboxPort(wanted["function"]))
+        # In a child that the handler forks, the wire is closed: it can neither answer nor keep the socket open.
+        os.register_at_fork(after_in_child=self.wire.close)
+        self.orphans.watch_own_children()
+        apply(wanted["steps"])
+
+    def _shape(self, handler: Callable[..., Any], wanted: dict[str, Any]) -> Callable[[Any, Context], Any]:
+        """Make every handler one of ``(event, context)`` that returns its result."""
+        if wanted["takes_context"]:
+            call = handler
+        else:
+
+            def call(event: Any, _context: Context) -> Any:
+                return handler(event)
+
+        if not wanted["is_async"]:
+            return call
+        import asyncio
+
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+
+        def call_async(event: Any, context: Context) -> Any:
+            return loop.run_until_complete(call(event, context))
+
+        return call_async
+
+    # -- one invocation ------------------------------------------------------------------------------------------------
+
+    def _make_call(
+        self, handler: Callable[[Any, Context], Any], wanted: dict[str, Any]
+    ) -> Callable[[protocol.Invocation], None]:
+        """Bind what every invocation needs, once."""
+        output, wire, pid = self.output, self.wire, self.pid
+        monotonic, cpu_time, getpid = time.monotonic, time.process_time, os.getpid
+        arm = CpuBackstop(wanted["cpu_seconds"]).arm
+        template = Context(
+            wanted["function"],
+            memory_limit_in_mb=str(wanted["memory_mb"]),
+            log_stream_name=wanted["environment"]["AWS_LAMBDA_LOG_STREAM_NAME"],
+        )
+
+        def call(frame: protocol.Invocation) -> None:
+            started_at = monotonic()
+            arm(cpu_time())
+            context = template._for_call(frame.request_id, started_at + frame.budget)
+            output.begin(context)
+            kind = protocol.VALUE
+            try:
+                payload = encode_result(handler(decode_event(frame.payload), context))
+            except BaseException as error:
+                kind, payload = protocol.ERROR, self._failure(error, context)
+            if getpid() != pid:
+                os._exit(0)  # a child that the handler forked came back from it
+            answer = protocol.answer_frame(
+                kind, frame.sequence, started_at, monotonic() - started_at, output.end(), payload
+            )
+            sent = wire.send(answer)
+            if sent != len(answer):
+                wire.sendall(memoryview(answer)[sent:])
+
+        return call
+
+    def _failure(self, error: BaseException, context: Context) -> bytes:
+        """Write down what the handler raised, in the log as well, as AWS's runtime does."""
+        if isinstance(error, SystemExit):
+            if os.getpid() != self.pid:
+                os._exit(loader.exit_code_of(error))
+            self._exit(loader.exit_code_of(error))
+        if isinstance(error, BadResponse):
+            self.output.note(f"[ERROR] {error.error_type}: {error.message}\n")
+            return _error_payload(error)
+        name = type(error).__name__
+        failed = FunctionError(loader.message_of(error), name, loader.stack_of(error))
+        failed.remote_traceback = loader.trace_text(error)
+        # AWS indents with no-break spaces, so that readers of logs that trim lines keep the shape.
+        frames = "".join(failed.stack_trace).replace("  ", "\u00a0\u00a0")
+        trace = f"Traceback (most recent call last):\n{frames}" if frames else ""
+        self.output.note(f"[ERROR] {name}: {failed.message}\n{trace}"[: limits.TRACE_CHARACTERS].rstrip("\n") + "\n")
+        return _error_payload(failed)
+
+    def _exit(self, code: int) -> None:
+        """End as the interpreter would, with the handler's atexit calls."""
+        with contextlib.suppress(BaseException):
+            atexit._run_exitfuncs()
+        os._exit(code)
+
+
+def _reseed() -> None:
+    """Give the generators that the fork copied a seed of their own (the random module reseeds itself)."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and hasattr(numpy, "random"):
+        numpy.random.seed()
+
+
+def _error_payload(error: FunctionError) -> bytes:
+    told = {
+        "errorMessage": error.message,
+        "errorType": error.error_type,
+        "stackTrace": error.stack_trace,
+        "trace": error.remote_traceback,
+        "bad": isinstance(error, BadResponse),
+    }
+    payload = json.dumps(told).encode()
+    if len(payload) > limits.ERROR_BYTES:
+        told.update(stackTrace=[], trace="", errorMessage=error.message[:8192])
+        payload = json.dumps(told).encode()
+    return payload

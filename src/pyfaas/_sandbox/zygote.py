@@ -1,0 +1,206 @@
+"""
+The zygote: a fresh, single-threaded interpreter that forks every sandbox. (child side; standard library only)
+
+Started by the host on first use, in a session of its own. It moves into a PID namespace of its own, where it is PID 1:
+its death takes every sandbox with it, and it dies as soon as the host does.
+
+    host ──control socket──► START    where modules are found, what to import ahead; answered with what was found
+                             SPAWN n  two descriptors: the worker's socket and its log ──► fork
+                             REAP n   answered with how that worker ended
+                             PRELOAD  more to import ahead
+    host's pidfd readable, or control socket at its end ──► exit
+
+Nothing here reads what a sandbox writes.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from struct import Struct
+
+from pyfaas._confine import kernel
+from pyfaas._confine.plan import Host
+from pyfaas._waits import receive_descriptors
+
+MESSAGE = Struct("<BQ")  # kind, and a sandbox's number or the length of what follows
+REPLY = Struct("<QBi")  # a sandbox's number, what is told, its value
+
+START, SPAWN, REAP, PRELOAD = 1, 2, 3, 4
+EXITED, SIGNALLED, NOT_FORKED, UNKNOWN = 1, 2, 3, 4
+
+_HAS_PIDFD = hasattr(os, "pidfd_open")
+
+
+def main() -> None:
+    """Run: ``python -I -c "..." <package directory> <control descriptor> <host's pidfd or pid>``."""
+    control = socket.socket(fileno=int(sys.argv[2]))
+    host = int(sys.argv[3])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    found = _enter_namespaces()
+    if found.pid_namespace and (child := os.fork()) != 0:
+        # The namespace begins with the next child: that is the zygote, and this process was only the way in.
+        socket.send_fds(control, [b"z"], [os.pidfd_open(child)])
+        os._exit(0)
+    if not found.pid_namespace:
+        own = [os.pidfd_open(os.getpid())] if _HAS_PIDFD else []
+        socket.send_fds(control, [b"z"], own)
+    Zygote(control, host, found).run()
+
+
+def _enter_namespaces() -> Host:
+    """Ask for a PID namespace for the next child, as root or through a user namespace, and see what may be set."""
+    uid, gid = os.geteuid(), os.getegid()
+    if sys.platform != "linux" or not _HAS_PIDFD:
+        return Host(sys.platform, uid == 0, False, False, False, f"no PID namespaces on {sys.platform}")
+    try:
+        kernel.unshare(kernel.CLONE_NEWPID)
+    except OSError as error:
+        refused = str(error)
+    else:
+        return Host("linux", uid == 0, True, False, False)
+    try:
+        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID)
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+    except OSError as error:
+        return Host("linux", uid == 0, False, False, False, f"{refused}; with a user namespace: {error}")
+    return Host("linux", uid == 0, True, True, False)
+
+
+def _pid_max_is_ours() -> bool:
+    """Tell whether the namespace has a pid_max of its own (Linux 6.14): try on ours, with the value that it has."""
+    major, minor, *_ = (int("".join(filter(str.isdigit, part)) or 0) for part in os.uname().release.split(".")[:2])
+    if (major, minor) < (6, 14):
+        return False
+    try:
+        descriptor = os.open("/proc/sys/kernel/pid_max", os.O_RDWR)
+        try:
+            os.write(descriptor, os.read(descriptor, 32))
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+class Zygote:
+    """The loop: one message after the other."""
+
+    def __init__(self, control: socket.socket, host: int, found: Host) -> None:
+        self.control = control
+        self.host = host
+        self.found = found
+        self.namespace = -1
+        self.workers: dict[int, int] = {}  # a sandbox's number -> its pid in our namespace
+        self.failed: dict[int, int] = {}  # a sandbox's number -> errno of its fork
+
+    def run(self) -> None:
+        """Serve until the host is gone."""
+        if self.found.pid_namespace:
+            self.namespace = os.open("/proc/thread-self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            self.found = self.found._replace(pid_max=_pid_max_is_ours())
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        if _HAS_PIDFD:
+            poll.register(self.host, select.POLLIN)
+        while True:
+            # Where there is no pidfd, look now and then whether the host is still our parent.
+            ready = poll.poll(None if _HAS_PIDFD else 200)
+            if any(descriptor == self.host for descriptor, _ in ready) or self._orphaned():
+                os._exit(0)
+            if ready:
+                self._serve_one()
+
+    def _orphaned(self) -> bool:
+        return not _HAS_PIDFD and os.getppid() != self.host
+
+    def _serve_one(self) -> None:
+        data, descriptors = receive_descriptors(self.control, MESSAGE.size)
+        if not data:
+            os._exit(0)
+        kind, number = MESSAGE.unpack(data)
+        if kind == SPAWN:
+            self._spawn(number, *descriptors)
+        elif kind == REAP:
+            self._reap(number)
+        else:
+            wanted = json.loads(self._read(number))
+            if kind == START:  # answered first: the host has work to do meanwhile
+                told = json.dumps(self.found).encode()
+                self.control.sendall(MESSAGE.pack(START, len(told)) + told)
+            self._preload(wanted)
+
+    def _read(self, size: int) -> bytes:
+        parts = []
+        while size:
+            part = self.control.recv(size)
+            if not part:
+                os._exit(0)
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def _preload(self, wanted: dict[str, list[str]]) -> None:
+        """Import ahead what every sandbox, or many, will need; what does not load here will tell so there."""
+        sys.path[:] = wanted["sys_path"]
+        for name in wanted["modules"]:
+            try:
+                importlib.import_module(name)
+            except ImportError:
+                continue
+        gc.collect()
+        gc.freeze()
+
+    def _spawn(self, number: int, wire: int, log: int) -> None:
+        try:
+            if self.found.pid_namespace:
+                kernel.unshare(kernel.CLONE_NEWPID)
+            pid = os.fork()
+        except OSError as error:
+            self.failed[number] = error.errno or 1
+        else:
+            if pid == 0:
+                self._become_worker(wire, log)
+            self.workers[number] = pid
+        finally:
+            if self.found.pid_namespace:
+                kernel.setns(self.namespace, kernel.CLONE_NEWPID)
+            os.close(wire)
+            os.close(log)
+
+    def _become_worker(self, wire: int, log: int) -> None:
+        from pyfaas._sandbox import worker
+
+        try:
+            self.control.close()
+            for descriptor in (self.namespace, self.host if _HAS_PIDFD else -1):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            worker.main(wire, log)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(70)
+
+    def _reap(self, number: int) -> None:
+        """Tell how a worker ended; the host asks once it knows that it has."""
+        told, value = UNKNOWN, 0
+        if number in self.failed:
+            told, value = NOT_FORKED, self.failed.pop(number)
+        elif number in self.workers:
+            _, status = os.waitpid(self.workers.pop(number), 0)
+            if os.WIFSIGNALED(status):
+                told, value = SIGNALLED, os.WTERMSIG(status)
+            else:
+                told, value = EXITED, os.WEXITSTATUS(status)
+        self.control.sendall(REPLY.pack(number, told, value))

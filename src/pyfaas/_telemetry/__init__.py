@@ -1,0 +1,1 @@
+"""What happened: the lines that AWS Lambda writes around a handler's output."""

@@ -1,0 +1,462 @@
+"""
+The waits an exchange may ask for, and their two drivers.
+
+An exchange is written once, as a generator that yields what it waits for and is resumed with the answer; here are the
+things it may yield, each with one way to wait for a blocking caller and one for an async caller.
+
+    exchange ──yield Receive──► run_blocking: wait.block()          in the caller's own thread
+                           └──► run_async:    await wait.suspend()  in the caller's own task
+
+A blocking caller receives at once and lets the kernel hold it (SO_RCVTIMEO): asking with poll() first costs three times
+as much. An async caller tries, spins over a few turns of the loop, and only then lets the loop watch the socket.
+"""
+
+from __future__ import annotations
+
+import array
+import select
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
+CMSG_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
+CHUNK_BYTES = 65_536
+
+
+class Wait(Protocol):
+    """Something that an exchange waits for."""
+
+    def block(self) -> Any: ...
+    async def suspend(self) -> Any: ...
+
+
+Trip = Generator[Wait, Any, T]
+
+
+def receive_descriptors(sock: socket.socket, size: int, flags: int = 0) -> tuple[bytes, list[int]]:
+    """Receive bytes and the descriptors that ride along, close-on-exec. (``socket.recv_fds`` drops its flags.)"""
+    numbers = array.array("i")
+    data, ancillary, _, _ = sock.recvmsg(size, socket.CMSG_SPACE(4 * numbers.itemsize), flags | CMSG_CLOEXEC)
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+    return data, list(numbers)
+
+
+def run_blocking(trip: Trip[T]) -> T:
+    """Drive an exchange in this thread."""
+    try:
+        wait = trip.send(None)
+        while True:
+            try:
+                result = wait.block()
+            except BaseException as error:
+                wait = trip.throw(error)
+            else:
+                wait = trip.send(result)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    finally:
+        trip.close()
+
+
+async def run_async(trip: Trip[T]) -> T:
+    """Drive an exchange in this task."""
+    try:
+        wait = trip.send(None)
+        while True:
+            try:
+                result = await wait.suspend()
+            except BaseException as error:
+                wait = trip.throw(error)
+            else:
+                wait = trip.send(result)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    finally:
+        trip.close()
+
+
+# -- where async code runs ---------------------------------------------------------------------------------------------
+
+# How long an async caller turns its loop over before it lets the loop sleep on the socket: a warm answer takes 30 to
+# 60 us, a registered wake-up adds 20 to 60 to that.
+SPIN_SECONDS = 100e-6
+# With more callers than this in one process, spinning would only take turns away from the others.
+SPINNERS = 2
+
+_spinning = 0
+
+
+class _Turn:
+    """Awaited: let everybody else in this asyncio loop run once. (``asyncio.sleep(0)`` without its three calls.)"""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+_turn = _Turn()
+
+
+def running_loop() -> Any:
+    """Give the asyncio loop whose task is running in this thread, or None (under trio, or outside of any loop)."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    loop = asyncio._get_running_loop()
+    return loop if loop is not None and asyncio.current_task(loop) is not None else None
+
+
+def in_event_loop() -> bool:
+    """Tell whether this thread runs an event loop, so that blocking it would block every task of it."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        return True
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_run())
+
+
+# -- the waits ---------------------------------------------------------------------------------------------------------
+
+
+class Channel:
+    """
+    The host's end of a sandbox's socket, and the wait for its next bytes: yield it, and be resumed with them.
+
+    Resumed with ``b""`` where the sandbox hung up. Raises BlockingIOError (blocking world only) where SO_RCVTIMEO ran
+    out first; in the async world the watch alone keeps the time.
+    """
+
+    __slots__ = ("_future", "_loop", "_recv", "fileno", "send", "sock", "suspended")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.fileno = sock.fileno()
+        self.send = sock.send
+        self._recv = sock.recv
+        self.suspended = False  # an async caller has waited here
+        self._loop: Any = None
+        self._future: Any = None
+
+    def block(self) -> bytes:
+        """Receive in this thread."""
+        return self._recv(CHUNK_BYTES)
+
+    def receive_nowait(self) -> bytes:
+        """Receive what is there. Raises BlockingIOError."""
+        return self._recv(CHUNK_BYTES, DONTWAIT)
+
+    async def suspend(self) -> bytes:
+        """Receive in this task."""
+        global _spinning
+        recv = self._recv
+        self.suspended = True
+        try:
+            return recv(CHUNK_BYTES, DONTWAIT)
+        except BlockingIOError:
+            pass
+        loop = running_loop()
+        if loop is None:
+            return await self._suspend_elsewhere()
+        if _spinning < SPINNERS:
+            _spinning += 1
+            try:
+                until = monotonic() + SPIN_SECONDS
+                while monotonic() < until:
+                    await _turn
+                    try:
+                        return recv(CHUNK_BYTES, DONTWAIT)
+                    except BlockingIOError:
+                        pass
+            finally:
+                _spinning -= 1
+        while True:
+            await self.readable(loop)
+            try:
+                return recv(CHUNK_BYTES, DONTWAIT)
+            except BlockingIOError:
+                pass
+
+    async def wait_readable(self) -> None:
+        """Wait in this task until there is something to receive."""
+        loop = running_loop()
+        if loop is not None:
+            await self.readable(loop)
+        else:
+            import anyio
+
+            await anyio.wait_readable(self.sock)
+
+    async def _suspend_elsewhere(self) -> bytes:
+        """Receive under trio, whose own watch on a socket costs about as much as a spin."""
+        import anyio
+
+        while True:
+            await anyio.wait_readable(self.sock)
+            try:
+                return self._recv(CHUNK_BYTES, DONTWAIT)
+            except BlockingIOError:
+                pass
+
+    async def readable(self, loop: Any) -> None:
+        """Wait in this asyncio loop; the reader stays registered, for registering it costs more than a call."""
+        self._future = future = loop.create_future()
+        self.register(loop)
+        try:
+            await future
+        finally:
+            self._future = None
+
+    def register(self, loop: Any) -> None:
+        """Let this loop, and no other, watch the socket."""
+        if self._loop is not loop:
+            self._unregister()
+            loop.add_reader(self.fileno, self._on_readable)
+            self._loop = loop
+
+    def _on_readable(self) -> None:
+        future = self._future
+        if future is not None:
+            if not future.done():
+                future.set_result(None)
+            return
+        # Nobody waits in this loop. The loop may be telling old news (a spin was faster); but where bytes do lie here,
+        # a thread is reading them or the sandbox has died, and the loop must not be woken for them for ever.
+        try:
+            self._recv(1, DONTWAIT | socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._loop.remove_reader(self.fileno)
+        self._loop = None
+
+    def _unregister(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None and not loop.is_closed():
+            if running_loop() is loop:
+                loop.remove_reader(self.fileno)
+            else:
+                loop.call_soon_threadsafe(loop.remove_reader, self.fileno)
+
+    def close(self) -> None:
+        """Hang up. Where a loop still watches, it closes the socket itself, after it has stopped to."""
+        loop, self._loop = self._loop, None
+        if loop is None or loop.is_closed():
+            self.sock.close()
+            return
+
+        def finish() -> None:
+            loop.remove_reader(self.fileno)
+            self.sock.close()
+
+        if running_loop() is loop:
+            finish()
+            return
+        try:
+            loop.call_soon_threadsafe(finish)
+        except RuntimeError:  # it closed in this very moment
+            self.sock.close()
+
+
+class Greeting:
+    """The wait for a sandbox's first bytes, which bring a descriptor along; resumed with both."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def block(self) -> tuple[bytes, list[int]]:
+        """Receive in this thread."""
+        return receive_descriptors(self._channel.sock, CHUNK_BYTES)
+
+    async def suspend(self) -> tuple[bytes, list[int]]:
+        """Receive in this task."""
+        while True:
+            try:
+                return receive_descriptors(self._channel.sock, CHUNK_BYTES, DONTWAIT)
+            except BlockingIOError:
+                await self._channel.wait_readable()
+
+
+class Transmit:
+    """Send all of this, however large. Raises BlockingIOError where SO_SNDTIMEO ran out (blocking world)."""
+
+    __slots__ = ("_channel", "_rest")
+
+    def __init__(self, channel: Channel, rest: memoryview) -> None:
+        self._channel = channel
+        self._rest = rest
+
+    def block(self) -> None:
+        """Send in this thread."""
+        while self._rest:
+            self._rest = self._rest[self._channel.sock.send(self._rest, NOSIGNAL) :]
+
+    async def suspend(self) -> None:
+        """Send in this task."""
+        import anyio
+
+        while self._rest:
+            try:
+                self._rest = self._rest[self._channel.sock.send(self._rest, DONTWAIT) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._channel.sock)
+
+
+class Ended:
+    """Wait until the process behind this pidfd is gone, with all of its namespace; resumed with whether it is."""
+
+    __slots__ = ("_pidfd", "_seconds")
+
+    def __init__(self, pidfd: int, seconds: float) -> None:
+        self._pidfd = pidfd
+        self._seconds = seconds
+
+    def block(self) -> bool:
+        """Wait in this thread."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(self._seconds * 1000))
+
+    async def suspend(self) -> bool:
+        """Wait in this task. It is a matter of a millisecond, so cancelling waits for it too."""
+        import anyio
+
+        with anyio.CancelScope(shield=True), anyio.move_on_after(self._seconds):
+            await anyio.wait_readable(self._pidfd)
+            return True
+        return False
+
+
+class AnyReadable:
+    """Wait until one of these channels has something to read, or can take more of what waits to be sent."""
+
+    __slots__ = ("_readers", "_seconds", "_writers")
+
+    def __init__(self, readers: list[Channel], writers: list[Channel], seconds: float) -> None:
+        self._readers = readers
+        self._writers = writers
+        self._seconds = seconds
+
+    def block(self) -> None:
+        """Wait in this thread."""
+        poll = select.poll()
+        for channel in self._readers:
+            poll.register(channel.fileno, select.POLLIN)
+        for channel in self._writers:
+            poll.register(channel.fileno, select.POLLIN | select.POLLOUT)
+        poll.poll(max(self._seconds, 0.0) * 1000 + 1)
+
+    async def suspend(self) -> None:
+        """Wait in this task."""
+        import anyio
+
+        async def wait(what: Callable[[Any], Coroutine[Any, Any, None]], channel: Channel) -> None:
+            await what(channel.sock)
+            group.cancel_scope.cancel()
+
+        loop = running_loop()
+        if loop is not None:
+            await self._suspend_registered(loop)
+            return
+        with anyio.move_on_after(max(self._seconds, 0.0)):
+            async with anyio.create_task_group() as group:
+                for channel in (*self._readers, *self._writers):
+                    group.start_soon(wait, anyio.wait_readable, channel)
+                for channel in self._writers:
+                    group.start_soon(wait, anyio.wait_writable, channel)
+
+    async def _suspend_registered(self, loop: Any) -> None:
+        """One future stands for all the readers that stay registered."""
+        future = loop.create_future()
+
+        def wake() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        for channel in (*self._readers, *self._writers):
+            channel._future = future
+            channel.register(loop)
+        for channel in self._writers:
+            loop.add_writer(channel.fileno, wake)
+        timer = loop.call_later(max(self._seconds, 0.0), wake)
+        try:
+            await future
+        finally:
+            timer.cancel()
+            for channel in self._writers:
+                loop.remove_writer(channel.fileno)
+            for channel in (*self._readers, *self._writers):
+                channel._future = None
+
+
+class NextEvent:
+    """Wait for the next item of an async iterable; the blocking world has none of these."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: AsyncIterator[Any]) -> None:
+        self._source = source
+
+    def block(self) -> Any:
+        """Refuse."""
+        raise TypeError("map takes an iterable; use amap for an async one")
+
+    async def suspend(self) -> Any:
+        """Wait in this task."""
+        return await self._source.__anext__()
+
+
+class Turn:
+    """
+    A place in a queue: granted once, from any thread, to whoever waits for it in either world.
+
+    Yielded by an exchange that found no permit; resumed with what was granted.
+    """
+
+    __slots__ = ("_lock", "_wake", "granted")
+
+    def __init__(self) -> None:
+        self.granted: Any = None
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._wake: Callable[[], Any] = self._lock.release
+
+    def grant(self, value: Any) -> None:
+        """Give the turn; the pool does so once, under its lock."""
+        self.granted = value
+        self._wake()
+
+    def block(self) -> Any:
+        """Wait in this thread (Ctrl-C ends the wait)."""
+        self._lock.acquire()
+        return self.granted
+
+    async def suspend(self) -> Any:
+        """Wait in this task."""
+        import anyio
+
+        event = anyio.Event()
+        loop = running_loop()
+        soon = loop.call_soon_threadsafe if loop is not None else _trio_soon()
+        self._wake = lambda: soon(event.set)
+        if self.granted is None:
+            await event.wait()
+        return self.granted
+
+
+def _trio_soon() -> Callable[[Callable[[], None]], None]:
+    import trio
+
+    return trio.lowlevel.current_trio_token().run_sync_soon

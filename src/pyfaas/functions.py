@@ -1,0 +1,322 @@
+"""
+Declaring: ``@function`` makes a ``Function`` of a handler, and nothing runs yet.
+
+    @function                      a callable in place (a unit test calls it as it is), with verbs that run it in a
+    def f(event, context): ...     sandbox: invoke, try_invoke, map, try_map, and their ``a`` twins for async code
+
+A verb asks ``_port`` which runtime is meant and hands over; this file knows of no pool and no process.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
+
+import attrs
+
+from pyfaas import _port
+from pyfaas.context import Context
+from pyfaas.errors import ConfigurationError
+from pyfaas.options import Options, refuse
+
+if TYPE_CHECKING:
+    from pyfaas._records import Outcome
+
+Event = TypeVar("Event")
+Result = TypeVar("Result")
+
+# Every function declared at the top of a module, by where; a cell that is run again replaces what it declared.
+declared: dict[tuple[str, str], Function[Any, Any]] = {}
+
+
+@attrs.frozen(eq=False, repr=False, slots=False)
+class Function(Generic[Event, Result]):
+    """
+    A declared function. Frozen; compared by identity; pickles by name.
+
+    Call it like the handler it was made from, in this process, or use a verb to run it in a sandbox.
+    """
+
+    handler: Callable[..., Any]
+    options: Options
+    module: str
+    qualname: str
+    takes_context: bool
+    is_async: bool
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "__wrapped__", self.handler)
+        object.__setattr__(self, "__doc__", getattr(self.handler, "__doc__", None))
+
+    @property
+    def name(self) -> str:
+        """The function's name, as reports and errors show it."""
+        return self.options.name
+
+    @property
+    def __name__(self) -> str:
+        return self.qualname.rpartition(".")[2]
+
+    def __call__(self, event: Event, context: Context | None = None) -> Any:
+        """Call the handler in this process, without a sandbox; an ``async def`` handler gives its coroutine."""
+        if self.takes_context:
+            return self.handler(event, Context(self.name) if context is None else context)
+        return self.handler(event)
+
+    def invoke(self, event: Event, *, tenant: str | None = None) -> Result:
+        """
+        Run the handler in a sandbox and wait for its result.
+
+        Raises FunctionError (one of its kinds) if the function failed, InvokeError if the call was refused,
+        ConfigurationError if the handler cannot travel, HostError if this machine cannot.
+        """
+        return cast("Result", _port.current().invoke(self, event, tenant=tenant))
+
+    async def ainvoke(self, event: Event, *, tenant: str | None = None) -> Result:
+        """Do the same from async code, on asyncio or trio. Cancelling it kills the sandbox."""
+        return cast("Result", await _port.current().ainvoke(self, event, tenant=tenant))
+
+    def try_invoke(self, event: Event, *, tenant: str | None = None) -> Outcome:
+        """Run the handler in a sandbox and give its Outcome; never raises FunctionError."""
+        return cast("Outcome", _port.current().try_invoke(self, event, tenant=tenant))
+
+    async def atry_invoke(self, event: Event, *, tenant: str | None = None) -> Outcome:
+        """Do the same from async code."""
+        return cast("Outcome", await _port.current().atry_invoke(self, event, tenant=tenant))
+
+    def map(self, events: Iterable[Event]) -> Iterator[Result]:
+        """
+        Run the handler for each event and give the results in order, lazily, several ahead.
+
+        Stops at the first failure by raising its FunctionError. Close the iterator to end what still runs.
+        """
+        return _port.current().map(self, events)
+
+    def try_map(self, events: Iterable[Event]) -> Iterator[Outcome]:
+        """Run the handler for each event and give an Outcome for each, in order; never stops at a failure."""
+        return _port.current().try_map(self, events)
+
+    def amap(self, events: Iterable[Event] | AsyncIterable[Event]) -> AsyncIterator[Result]:
+        """Do what ``map`` does from async code; the iterator has ``aclose()``."""
+        return _port.current().amap(self, events)
+
+    def atry_map(self, events: Iterable[Event] | AsyncIterable[Event]) -> AsyncIterator[Outcome]:
+        """Do what ``try_map`` does from async code."""
+        return _port.current().atry_map(self, events)
+
+    def statistics(self) -> Any:
+        """Give the ``FunctionStatistics`` of this function in the current runtime."""
+        return _port.current().function_statistics(self)
+
+    def __repr__(self) -> str:
+        options = self.options
+        return f"<Function {self.name!r} memory={options.memory} timeout={options.timeout:g}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _find, (self.module, self.qualname)
+
+    def reduce_by_value(self) -> tuple[Any, ...]:
+        """Give what a pickle needs to make this function where its module cannot be imported."""
+        state = {
+            "handler": self.handler,
+            "options": self.options,
+            "module": self.module,
+            "qualname": self.qualname,
+            "takes_context": self.takes_context,
+            "is_async": self.is_async,
+        }
+        # The state comes after the object, so that a handler may refer to the function that it is the handler of.
+        return _blank, (), state, None, None, _fill
+
+
+def _blank() -> Function[Any, Any]:
+    return object.__new__(Function)
+
+
+def _fill(function: Function[Any, Any], state: dict[str, Any]) -> None:
+    for name, value in state.items():
+        object.__setattr__(function, name, value)
+    function.__attrs_post_init__()
+
+
+def _find(module: str, qualname: str) -> Function[Any, Any]:
+    """Unpickle a function: the one that this name means here."""
+    if module not in sys.modules:
+        importlib.import_module(module)
+    found: Any = sys.modules[module]
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, Function):
+        raise ConfigurationError(f"{module}.{qualname}: no function is declared under this name here")
+    return found
+
+
+# -- the decorator -----------------------------------------------------------------------------------------------------
+
+
+class Decorator(Protocol):
+    """What ``function(...)`` with options gives: it takes the handler."""
+
+    @overload
+    def __call__(self, handler: Callable[[Event], Coroutine[Any, Any, Result]], /) -> Function[Event, Result]: ...
+    @overload
+    def __call__(
+        self, handler: Callable[[Event, Context], Coroutine[Any, Any, Result]], /
+    ) -> Function[Event, Result]: ...
+    @overload
+    def __call__(self, handler: Callable[[Event], Result], /) -> Function[Event, Result]: ...
+    @overload
+    def __call__(self, handler: Callable[[Event, Context], Result], /) -> Function[Event, Result]: ...
+
+
+@overload
+def function(handler: Callable[[Event], Coroutine[Any, Any, Result]], /) -> Function[Event, Result]: ...
+@overload
+def function(handler: Callable[[Event, Context], Coroutine[Any, Any, Result]], /) -> Function[Event, Result]: ...
+@overload
+def function(handler: Callable[[Event], Result], /) -> Function[Event, Result]: ...
+@overload
+def function(handler: Callable[[Event, Context], Result], /) -> Function[Event, Result]: ...
+@overload
+def function(
+    *,
+    name: str = ...,
+    trigger: Any = None,
+    memory: int = 128,
+    timeout: float = 3,
+    environment: dict[str, str] = ...,
+    ephemeral_storage: int = 512,
+    cpu: float | str | None = None,
+    cpu_seconds: float | None = None,
+    network: bool = True,
+    reads: list[str] = ...,
+    writes: list[str] = ...,
+    allow: list[Any] = ...,
+    reserved_concurrency: int | None = None,
+    provisioned_concurrency: int = 0,
+    snap_start: bool = False,
+    preload: list[str] = ...,
+    retries: int = 2,
+    max_event_age: float = 21_600,
+    on_success: Any = None,
+    on_failure: Any = None,
+    dead_letter: Any = None,
+    idempotency: Any = None,
+    layers: list[str] = ...,
+    tenant_isolated: bool = False,
+    fresh: bool = False,
+    max_invocations: int | None = None,
+    description: str = "",
+) -> Decorator: ...
+def function(handler: Any = None, /, **options: Any) -> Any:
+    """
+    Declare a function: ``@function`` or ``@function(memory=256, timeout=10)``.
+
+    The handler takes ``(event, context)`` or ``(event)`` and may be ``async def``; plain functions, static methods,
+    bound methods, partials and what other decorators return will do.
+
+    - ``name``: 1 to 64 letters, digits, hyphens and underscores; default the handler's own
+    - ``memory``: MB that the sandbox and its children may hold, 128 to 10,240 (AWS: MemorySize)
+    - ``timeout``: seconds for one invocation, 0.05 to 900 (AWS: Timeout, 1 to 900)
+    - ``environment``: variables, text to text, at most 4,096 bytes; AWS's reserved names are refused
+    - ``ephemeral_storage``: MB, 512 to 10,240 (AWS: EphemeralStorage); holds for each file
+    - ``cpu_seconds``: seconds of CPU time for one invocation, all threads and children; default timeout x cores + 1
+    - ``reserved_concurrency``: permits kept for this function alone, and its limit; 0 refuses every call
+    - ``provisioned_concurrency``: sandboxes kept loaded
+    - ``max_invocations``: after so many the sandbox is replaced
+    - ``description``: up to 256 characters
+
+    ``trigger, cpu, network, reads, writes, allow, snap_start, preload, retries, max_event_age, on_success, on_failure,
+    dead_letter, idempotency, layers, tenant_isolated, fresh`` are checked, and refused as not available yet.
+
+    Raises ConfigurationError naming the field, the value and what would be right.
+    """
+    unknown = options.keys() - {attribute.name for attribute in attrs.fields(Options)}
+    if unknown:
+        raise ConfigurationError(f"@function has no option {', '.join(map(repr, sorted(unknown)))}")
+    if handler is None:
+        _make_options("function", options)  # so that a wrong option shows at its own line
+        return functools.partial(_declare, options)
+    return _declare(options, handler)
+
+
+def _make_options(name: str, options: dict[str, Any]) -> Options:
+    return Options(**{"name": name, **options})
+
+
+def _declare(options: dict[str, Any], handler: Any, /) -> Function[Any, Any]:
+    if isinstance(handler, Function):
+        raise ConfigurationError(f"{handler!r} is a function already; decorate a handler once")
+    if isinstance(handler, classmethod):
+        raise ConfigurationError("a classmethod cannot be a handler here: use function(TheClass.method) after the class")
+    if isinstance(handler, staticmethod):
+        handler = handler.__func__
+    if not callable(handler):
+        raise refuse("handler", handler, "a callable")
+    named = handler
+    while isinstance(named, functools.partial):
+        named = named.func
+    if not hasattr(named, "__qualname__"):
+        named = type(named)
+    module = getattr(named, "__module__", None) or "__main__"
+    qualname = named.__qualname__
+    made: Function[Any, Any] = Function(
+        handler,
+        _make_options(_default_name(qualname), options),
+        module,
+        qualname,
+        _takes_context(handler, qualname),
+        _is_async(handler),
+    )
+    if "<" not in qualname:
+        declared[module, qualname] = made
+    return made
+
+
+def _default_name(qualname: str) -> str:
+    name = qualname.rpartition(".")[2]
+    return re.sub(r"[^a-zA-Z0-9-_]", "", name)[:64] or "function"
+
+
+def _is_async(handler: Any) -> bool:
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
+
+
+def _takes_context(handler: Any, qualname: str) -> bool:
+    """Tell whether it takes ``(event, context)`` or ``(event)``; anything else is refused."""
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):  # built in, without a signature
+        return False
+    parameters = list(signature.parameters.values())
+    within = qualname.rpartition(".")[0]
+    if parameters and parameters[0].name in ("self", "cls") and within and not within.endswith("<locals>"):
+        raise ConfigurationError(
+            f"{qualname}{signature}: a method has no object here: make it a @staticmethod (below @function), "
+            f"or declare function(the_object.{qualname.rpartition('.')[2]})"
+        )
+    for count in (2, 1):
+        try:
+            signature.bind(*[None] * count)
+        except TypeError:
+            continue
+        if count == 2 and not _second_is_context(parameters):
+            continue
+        return count == 2
+    raise ConfigurationError(f"{qualname}{signature}: a handler takes (event, context) or (event)")
+
+
+def _second_is_context(parameters: list[inspect.Parameter]) -> bool:
+    """``(event, limit=10)`` takes an event alone; a second parameter with a default is the context by its name."""
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(positional) < 2:
+        return True  # *arguments
+    second = positional[1]
+    return second.default is inspect.Parameter.empty or "context" in second.name.lower() or second.name in ("ctx", "_")

@@ -1,0 +1,105 @@
+"""
+Every quota once: its name, our value, AWS Lambda's, the unit, who enforces it, and why it is what it is.
+
+Both the host and the worker read the constants; ``QUOTAS`` is the same as a table, from which the docs are made.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MB = 1_048_576  # "MB" in AWS Lambda's documents and logs means 1,024 KB.
+
+REQUEST_BYTES = 6_291_456
+RESPONSE_BYTES = 6_291_556
+NESTING = 200
+INIT_SECONDS = 10.0
+CONCURRENCY = 1_000
+SANDBOXES = 1_000
+KEEP_ALIVE_SECONDS = 300.0
+MEMORY_MB = (128, 10_240)
+TIMEOUT_SECONDS = (0.05, 900.0)
+EPHEMERAL_STORAGE_MB = (512, 10_240)
+ENVIRONMENT_BYTES = 4_096
+DESCRIPTION_CHARACTERS = 256
+NAME_CHARACTERS = 64
+OPEN_FILES = 1_024
+PROCESSES = 1_024
+LOG_BYTES = 1_048_576
+LOG_TAIL_BYTES = 4_096
+ERROR_BYTES = 262_144
+TRACE_CHARACTERS = 65_536
+WINDOW_EVENTS = 64
+WINDOW_BYTES = 65_536
+
+
+class Quota(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    ours: str
+    aws: str
+    unit: str
+    enforced_by: str
+    why: str
+
+
+QUOTAS = (
+    Quota("event", f"{REQUEST_BYTES:,}", "6,291,456", "bytes of compact UTF-8 JSON", "host", "AWS's"),
+    Quota("result", f"{RESPONSE_BYTES:,}", "6,291,556", "bytes of compact UTF-8 JSON", "worker, then host", "AWS's"),
+    Quota(
+        "nesting of events and results",
+        str(NESTING),
+        "not documented",
+        "levels",
+        "host and worker",
+        "a parser in a thread with a small stack must not overflow it",
+    ),
+    Quota(
+        "memory", "128 to 10,240, default 128", "the same", "MB", "watch", "AWS's; counts the sandbox and its children"
+    ),
+    Quota(
+        "timeout",
+        "0.05 to 900, default 3",
+        "1 to 900, default 3",
+        "s",
+        "host",
+        "a call in the same machine may be short; below 50 ms the clock tick of the kernel would show",
+    ),
+    Quota("init", f"{INIT_SECONDS:g}", "10", "s", "host", "AWS's; then it runs again inside the invocation"),
+    Quota("cpu_seconds", "timeout x cores + 1", "none", "s of CPU time a call", "watch", "stops what no clock stops"),
+    Quota(
+        "ephemeral_storage",
+        "512 to 10,240, default 512",
+        "the same",
+        "MB",
+        "kernel, per file",
+        "AWS's; RLIMIT_FSIZE until a file system of its own holds the sum",
+    ),
+    Quota("environment", f"{ENVIRONMENT_BYTES:,}", "4,096", "bytes of JSON", "declaration", "AWS's"),
+    Quota("open files", f"{OPEN_FILES:,}", "1,024", "descriptors", "kernel", "AWS's"),
+    Quota("processes and threads", f"{PROCESSES:,}", "1,024", "tasks", "kernel", "AWS's"),
+    Quota("core dumps", "none", "10 GB", "bytes", "kernel", "a crash must not write the host's disk full"),
+    Quota("concurrency", f"{CONCURRENCY:,}", "1,000", "sandboxes at work", "pool", "AWS's account default"),
+    Quota(
+        "sandboxes",
+        f"{SANDBOXES:,}",
+        "not documented",
+        "live, idle ones included",
+        "pool",
+        "three descriptors each; the longest idle makes room",
+    ),
+    Quota(
+        "keep_alive", f"{KEEP_ALIVE_SECONDS:g}", "not documented", "s idle", "watch", "what people observe: 5 to 15 min"
+    ),
+    Quota("log of a call", f"{LOG_BYTES:,}", "256 KB a line", "bytes", "worker", "enough to read, too little to hurt"),
+    Quota("outcome.log", f"{LOG_TAIL_BYTES:,}", "4,096", "bytes, the last", "host", "AWS's LogType=Tail"),
+    Quota(
+        "window of map",
+        f"{WINDOW_EVENTS} events or {WINDOW_BYTES:,} bytes",
+        "none",
+        "sent ahead",
+        "host",
+        "fits the socket's buffer, so that neither side waits for the other",
+    ),
+)

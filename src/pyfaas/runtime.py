@@ -1,0 +1,375 @@
+"""
+The composition root: ``Runtime`` knows every room and offers them in both worlds.
+
+    with Runtime() as runtime:            async with Runtime() as runtime:
+        runtime.invoke(fn, event)             await runtime.ainvoke(fn, event)
+
+Nothing is started before the first call. Closing ends every process that was started; so does the end of this process,
+however it ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import sys
+import threading
+import types
+import warnings
+from collections.abc import AsyncIterable, Iterable
+from contextvars import Token
+from typing import Any, TypeVar
+
+import attrs
+
+from pyfaas import _port, limits
+from pyfaas._payload import encode_event
+from pyfaas._records import Facts, Outcome
+from pyfaas._waits import Trip, run_async, run_blocking
+from pyfaas.errors import CannotConfine, ConfigurationError, FunctionNotFound, HostError, InvalidEvent, InvokeError
+from pyfaas.functions import Function, declared
+from pyfaas.options import keep_alive_seconds, one_of, seconds, whole
+
+if sys.platform != "win32":
+    from pyfaas._confine.plan import NOT_HELD, Holding, hold
+    from pyfaas._invoke.direct import Ending, run
+    from pyfaas._invoke.stream import AsyncStream, BlockingStream, Pipeline
+    from pyfaas._pool.policy import Shelf
+    from pyfaas._pool.pool import Pool, pools
+    from pyfaas._pool.statistics import FunctionStatistics, RuntimeStatistics
+    from pyfaas._sandbox.sandbox import Lost
+    from pyfaas._telemetry.logs import compose_log
+
+Event = TypeVar("Event")
+Result = TypeVar("Result")
+
+_numbers = itertools.count(1)
+_default_lock = threading.Lock()
+
+
+def _not_yet(field: str, value: object, plain: object) -> None:
+    if value != plain:
+        raise ConfigurationError(f"{field}={value!r}: is not available yet")
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What ``Runtime`` was given, validated."""
+
+    concurrency: int = attrs.field(validator=whole(1, limits.SANDBOXES))
+    when_full: str = attrs.field(validator=one_of("raise", "wait"))
+    confinement: str = attrs.field(validator=one_of("best", "strict", "off"))
+    drain: float = attrs.field(validator=seconds(0, 3600))
+    durability: str = attrs.field(validator=one_of("full", "normal"))
+
+
+class Runtime:
+    """
+    Runs functions, each invocation in a sandbox of its own.
+
+    - ``functions``: a module, a list of functions, or None for all that are declared; others are refused
+    - ``concurrency``: permits, so many sandboxes work at once (AWS's account limit: 1,000)
+    - ``when_full``: ``"raise"`` Throttled, or ``"wait"`` in line
+    - ``keep_alive``: seconds that an idle sandbox is kept; ``float("inf")`` for ever
+    - ``confinement``: ``"best"``; ``"strict"`` raises CannotConfine where a guarantee cannot be kept; ``"off"``
+    - ``drain``: seconds that closing waits for calls in flight
+
+    ``store``, ``durability`` and ``engine`` accept only what they offer so far.
+
+    Raises ConfigurationError naming the field, the value and what would be right.
+    """
+
+    def __init__(
+        self,
+        functions: types.ModuleType | Iterable[Function[Any, Any]] | None = None,
+        *,
+        store: str | None = None,
+        durability: str = "full",
+        concurrency: int = limits.CONCURRENCY,
+        when_full: str = "raise",
+        keep_alive: float = limits.KEEP_ALIVE_SECONDS,
+        confinement: str = "best",
+        engine: str = "local",
+        drain: float = 5.0,
+    ) -> None:
+        self._settings = Settings(
+            concurrency=concurrency, when_full=when_full, confinement=confinement, drain=drain, durability=durability
+        )
+        _not_yet("store", store, None)
+        _not_yet("durability", durability, "full")
+        _not_yet("engine", engine, "local")
+        _not_yet("confinement", confinement if confinement == "off" else "best", "best")
+        self._keep_alive = keep_alive_seconds(keep_alive)
+        self._functions = _only_these(functions)
+        self._number = next(_numbers)
+        self._state = "new"
+        self._pool: Any = None
+        self._token: Token[Any] | None = None
+        self._lock = threading.Lock()
+
+    # -- opening and closing -------------------------------------------------------------------------------------------
+
+    def open(self) -> Runtime:
+        """Open it for calls; ``with`` does so, and a call on a new runtime too. Starts no process yet."""
+        with self._lock:
+            if self._state == "new":
+                if sys.platform == "win32":
+                    raise HostError("pyfaas runs functions on Linux and macOS; on Windows use WSL")
+                settings = self._settings
+                self._pool = Pool(
+                    concurrency=settings.concurrency, when_full=settings.when_full, keep_alive=self._keep_alive
+                )
+                self._state = "open"
+                _port.opened(self)
+                _open_runtimes.add(self)
+        return self
+
+    def close(self, *, drain: float | None = None) -> None:
+        """Take no more calls, wait up to ``drain`` seconds for those in flight, end every process. Twice is fine."""
+        with self._lock:
+            if self._state == "open":
+                _port.closed(self)
+                _open_runtimes.discard(self)
+                self._pool.close(self._settings.drain if drain is None else drain)
+            self._state = "closed"
+
+    async def aclose(self) -> None:
+        """Do the same from async code."""
+        import anyio
+        import anyio.to_thread
+
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.close)
+
+    def _enter(self) -> None:
+        self.open()
+        self._token = _port.entered.set(self)
+
+    def _leave(self) -> None:
+        token, self._token = self._token, None
+        if token is not None:
+            try:
+                _port.entered.reset(token)
+            except ValueError:  # left in another context than it was entered in
+                _port.entered.set(None)
+
+    def __enter__(self) -> Runtime:
+        self._enter()
+        try:
+            run_blocking(self._provision())
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._leave()
+        self.close(drain=None if kind is None else 0.0)
+
+    async def __aenter__(self) -> Runtime:
+        self._enter()
+        try:
+            await run_async(self._provision())
+        except BaseException:
+            await self.__aexit__(*sys.exc_info())
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+        await self.aclose()
+
+    def _provision(self) -> Trip[None]:
+        """Load the sandboxes that ``provisioned_concurrency`` asks for."""
+        for function in self._functions if self._functions is not None else tuple(declared.values()):
+            if function.options.provisioned_concurrency:
+                try:
+                    yield from self._pool.provision(function)
+                except Lost as lost:
+                    told = f"provisioned_concurrency of {function.name!r}: it does not load ({lost.why}): {lost.told}"
+                    warnings.warn(told[:2000], RuntimeWarning, stacklevel=2)
+
+    # -- calls ---------------------------------------------------------------------------------------------------------
+
+    def invoke(self, function: Function[Event, Result], event: Event, *, tenant: str | None = None) -> Result:
+        """Run the function and wait for its result; see ``Function.invoke``."""
+        shelf = self._shelf(function, tenant)
+        ending = run_blocking(run(self._pool, shelf, encode_event(event), bare=True))
+        if ending.error is not None:
+            raise ending.error
+        return ending.value  # type: ignore[return-value]
+
+    async def ainvoke(self, function: Function[Event, Result], event: Event, *, tenant: str | None = None) -> Result:
+        """Run the function and wait for its result, from async code."""
+        shelf = self._shelf(function, tenant)
+        ending = await run_async(run(self._pool, shelf, encode_event(event), bare=True))
+        if ending.error is not None:
+            raise ending.error
+        return ending.value  # type: ignore[return-value]
+
+    def try_invoke(self, function: Function[Event, Any], event: Event, *, tenant: str | None = None) -> Outcome:
+        """Run the function and give its Outcome; see ``Function.try_invoke``."""
+        shelf = self._shelf(function, tenant)
+        return outcome_of(run_blocking(run(self._pool, shelf, encode_event(event), bare=False)))
+
+    async def atry_invoke(self, function: Function[Event, Any], event: Event, *, tenant: str | None = None) -> Outcome:
+        """Run the function and give its Outcome, from async code."""
+        shelf = self._shelf(function, tenant)
+        return outcome_of(await run_async(run(self._pool, shelf, encode_event(event), bare=False)))
+
+    def map(self, function: Function[Event, Result], events: Iterable[Event]) -> BlockingStream[Result]:
+        """Run the function for each event, values in order; see ``Function.map``."""
+        return BlockingStream(self._pipeline(function, events, bare=True), _value_of)
+
+    def try_map(self, function: Function[Event, Any], events: Iterable[Event]) -> BlockingStream[Outcome]:
+        """Run the function for each event, Outcomes in order; see ``Function.try_map``."""
+        return BlockingStream(self._pipeline(function, events, bare=False), outcome_of)
+
+    def amap(
+        self, function: Function[Event, Result], events: Iterable[Event] | AsyncIterable[Event]
+    ) -> AsyncStream[Result]:
+        """Do what ``map`` does from async code."""
+        return AsyncStream(self._pipeline(function, events, bare=True), _value_of)
+
+    def atry_map(
+        self, function: Function[Event, Any], events: Iterable[Event] | AsyncIterable[Event]
+    ) -> AsyncStream[Outcome]:
+        """Do what ``try_map`` does from async code."""
+        return AsyncStream(self._pipeline(function, events, bare=False), outcome_of)
+
+    def _pipeline(self, function: Function[Any, Any], events: Any, *, bare: bool) -> Pipeline:
+        if not isinstance(events, (Iterable, AsyncIterable)):
+            raise InvalidEvent(f"events={events!r}: must be an iterable of events")
+        shelf = self._shelf(function, None)
+        return Pipeline(self._pool, shelf, events, bare=bare)
+
+    def _shelf(self, function: Function[Any, Any], tenant: str | None) -> Shelf:
+        """Find the function's place here, or say why it has none."""
+        if tenant is not None:
+            _not_yet("tenant", tenant, None)
+        pool = self._pool
+        if pool is None or pool.closed or pool.inherited_from:
+            pool = self._open_pool()
+        shelf = pool.ledger.shelves.get(function)
+        if shelf is None or shelf.retired:
+            shelf = self._first_shelf(function)
+        return shelf  # type: ignore[no-any-return]
+
+    def _open_pool(self) -> Any:
+        if self._state == "closed" or (self._pool is not None and self._pool.closed):
+            raise InvokeError(f"{self!r} is closed: open another Runtime()")
+        if self._pool is not None and self._pool.inherited_from:
+            self._pool.check_open()
+        return self.open()._pool
+
+    def _first_shelf(self, function: Function[Any, Any]) -> Any:
+        if not isinstance(function, Function):
+            raise ConfigurationError(f"function={function!r}: must be what @function made")
+        if self._functions is not None and function not in self._functions:
+            raise FunctionNotFound(f"{self!r} was opened for other functions: {function.name!r} is not among them")
+        if self._settings.confinement == "strict":
+            self._refuse_what_is_not_held()
+        return self._pool.shelf_of(function)
+
+    # -- telling -------------------------------------------------------------------------------------------------------
+
+    def statistics(self) -> RuntimeStatistics:
+        """Count permits, sandboxes and calls; of the runtime and of each function."""
+        return (self._pool or self._open_pool()).statistics()  # type: ignore[no-any-return]
+
+    def function_statistics(self, function: Function[Any, Any]) -> FunctionStatistics:
+        """Count one function; see ``Function.statistics``."""
+        return (self._pool or self._open_pool()).function_statistics(function)  # type: ignore[no-any-return]
+
+    def confinement(self) -> list[Holding]:
+        """Tell, for each guarantee, how this host holds it: by the kernel, watched, or not held, by what and why."""
+        return hold((self._pool or self._open_pool()).host)
+
+    def _refuse_what_is_not_held(self) -> None:
+        missing = [one for one in self.confinement() if one.held == NOT_HELD]
+        if missing:
+            listed = "; ".join(f"{one.guarantee} ({one.why})" for one in missing)
+            raise CannotConfine(f'confinement="strict", but this host does not hold: {listed}')
+
+    def __repr__(self) -> str:
+        if self._state != "open":
+            return f"<Runtime {self._number} {self._state}>"
+        if self._pool.inherited_from:
+            return f"<Runtime {self._number} of process {self._pool.inherited_from}>"
+        now = self._pool.statistics()
+        return (
+            f"<Runtime {self._number} open, {now.in_flight} of {now.concurrency} permits in use, {now.waiting} waiting,"
+            f" sandboxes: {now.live} live, {now.idle} idle, {now.standby} standby>"
+        )
+
+
+def _value_of(ending: Ending | BaseException) -> Any:
+    if isinstance(ending, BaseException):
+        raise ending
+    if ending.error is not None:
+        raise ending.error
+    return ending.value
+
+
+def outcome_of(ending: Ending | BaseException) -> Outcome:
+    """Make what the caller sees; an event of a stream that could not be sent has an outcome too."""
+    if isinstance(ending, InvokeError):
+        return Outcome(None, b"", ending, Facts(bytes(16), "", 0), compose_log)
+    if isinstance(ending, BaseException):
+        raise ending
+    assert ending.facts is not None
+    return Outcome(ending.value, ending.payload, ending.error, ending.facts, compose_log)
+
+
+def _only_these(functions: Any) -> tuple[Function[Any, Any], ...] | None:
+    if functions is None:
+        return None
+    if isinstance(functions, types.ModuleType):
+        return tuple(value for value in vars(functions).values() if isinstance(value, Function))
+    if isinstance(functions, Iterable):
+        listed = tuple(functions)
+        if all(isinstance(one, Function) for one in listed):
+            return listed
+    raise ConfigurationError(f"functions={functions!r}: must be a module, a list of functions, or None")
+
+
+# -- the process -------------------------------------------------------------------------------------------------------
+
+_open_runtimes: set[Runtime] = set()
+_default: Runtime | None = None
+
+
+def default_runtime() -> Runtime:
+    """Give the default runtime of this process, open; it is closed when the process exits."""
+    global _default
+    with _default_lock:
+        if _default is None or _default._state == "closed":
+            _default = Runtime().open()
+        return _default
+
+
+def _close_all() -> None:
+    for runtime in tuple(_open_runtimes):
+        runtime.close(drain=0.0)
+
+
+def _after_fork() -> None:
+    """In a forked child of the host: the runtimes are the parent's."""
+    global _default, _default_lock
+    _default_lock = threading.Lock()
+    _default = None
+    _port.forget_all()
+    parent = os.getppid()
+    for runtime in tuple(_open_runtimes):
+        runtime._lock = threading.Lock()
+    _open_runtimes.clear()
+    for pool in tuple(pools):
+        if not pool.inherited_from and not pool.closed:
+            pool.abandon(parent)
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
