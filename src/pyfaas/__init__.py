@@ -76,9 +76,38 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604 - built from the table that serves them
+__all__ = [
+    "AccessDenied",
+    "BadResponse",
+    "CannotConfine",
+    "ConfigurationError",
+    "Context",
+    "EngineUnavailable",
+    "EventExpired",
+    "Function",
+    "FunctionError",
+    "FunctionNotFound",
+    "FunctionStatistics",
+    "HandlerFailed",
+    "Holding",
+    "HostError",
+    "InitFailed",
+    "InternalError",
+    "InvalidEvent",
+    "InvokeError",
+    "OutOfMemory",
+    "Outcome",
+    "PayloadTooLarge",
+    "PyfaasError",
+    "Report",
+    "Runtime",
+    "RuntimeStatistics",
+    "SandboxDied",
+    "StoreUnavailable",
+    "Throttled",
+    "TimedOut",
     "__version__",
-    *sorted(_HOME_OF),
+    "function",
 ]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import json.encoder
 import json.scanner
+import math
 from decimal import Decimal
 from itertools import chain
 from typing import Any
@@ -23,7 +24,7 @@ from pyfaas.errors import BadResponse, InvalidEvent, PayloadTooLarge
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _STRINGS = frozenset({str})
-_PLAIN = frozenset({str, int, bool, type(None)})
+_FEW = 32  # containers on one level; from here on looking at all at once is faster
 
 
 class _Refused(Exception):
@@ -34,27 +35,59 @@ class _Refused(Exception):
 
 
 def _check(value: Any, budget: int) -> None:
-    """Refuse what JSON cannot carry as it is: deep nests, cycles, keys that are not strings. Level by level."""
-    level: Any = (value,)
-    for _ in range(limits.NESTING + 1):
-        types = set(map(type, level))
-        if types <= _SCALARS:
+    """
+    Refuse what JSON cannot carry as it is: deep nests, cycles, keys that are not strings. Level by level.
+
+    What is neither scalar nor container is left to the encoder, which refuses it by its type.
+    """
+    level = [value]
+    for _ in range(limits.NESTING):
+        if len(level) < _FEW:
+            level, size = _look_at_few(level)
+        else:
+            level, size = _look_at_many(level)
+        if not level:
             return
-        mappings = {kind for kind in types if issubclass(kind, dict)}
-        sequences = {kind for kind in types if issubclass(kind, (list, tuple))}
-        if not mappings and not sequences:
-            return
-        dicts = [item for item in level if type(item) in mappings]
-        keys = set(map(type, chain.from_iterable(dicts)))
-        if not keys <= _STRINGS and not all(issubclass(kind, str) for kind in keys):
-            raise _Refused("a key is not a string")
-        lists = [item for item in level if type(item) in sequences]
         # An element takes two bytes at the least, so this also ends values that share their parts beyond measure.
-        budget -= 2 * (sum(map(len, dicts)) + sum(map(len, lists)))
+        budget -= 2 * size
         if budget < 0:
             raise OverflowError
-        level = list(chain(chain.from_iterable(map(dict.values, dicts)), chain.from_iterable(lists)))
-    raise _Refused("nested too deep")
+    if any(isinstance(item, (dict, list, tuple)) for item in level):
+        raise _Refused("nested too deep")
+
+
+def _look_at_few(level: list[Any]) -> tuple[list[Any], int]:
+    """Give the containers within these values, and how many values that were; one container after the other."""
+    below: list[Any] = []
+    size = 0
+    for item in level:
+        if isinstance(item, dict):
+            if not _STRINGS.issuperset(map(type, item)) and not all(isinstance(key, str) for key in item):
+                raise _Refused("a key is not a string")
+            values: Any = item.values()
+        elif isinstance(item, (list, tuple)):
+            values = item
+        else:
+            continue
+        size += len(values)
+        if not _SCALARS.issuperset(map(type, values)):
+            below += [value for value in values if type(value) not in _SCALARS]
+    return below, size
+
+
+def _look_at_many(level: list[Any]) -> tuple[list[Any], int]:
+    """Do the same for all of them at once: more look-ups, but each is one pass of C code."""
+    types = set(map(type, level))
+    mappings = {kind for kind in types if issubclass(kind, dict)}
+    sequences = {kind for kind in types if issubclass(kind, (list, tuple))}
+    dicts = [item for item in level if type(item) in mappings]
+    lists = [item for item in level if type(item) in sequences]
+    keys = set(map(type, chain.from_iterable(dicts)))
+    if not all(issubclass(kind, str) for kind in keys):
+        raise _Refused("a key is not a string")
+    size = sum(map(len, dicts)) + sum(map(len, lists))
+    values = chain(chain.from_iterable(map(dict.values, dicts)), chain.from_iterable(lists))
+    return [value for value in values if type(value) not in _SCALARS], size
 
 
 def _culprit(value: Any, name: str) -> str:
@@ -63,34 +96,49 @@ def _culprit(value: Any, name: str) -> str:
     while stack:
         path, item, above = stack.pop()
         if id(item) in above:
-            return f"{path} contains itself"
-        if isinstance(item, (dict, list, tuple)):
-            if len(above) >= limits.NESTING:
-                return f"{_short(path)} is nested deeper than {limits.NESTING} levels"
-            inside = (*above, id(item))
+            return f"{_short(path)} contains itself"
+        if not isinstance(item, (dict, list, tuple)):
+            fault = _fault_of_leaf(item)
+        elif len(above) >= limits.NESTING:
+            fault = f"is nested deeper than {limits.NESTING} levels"
+        else:
+            fault = _fault_of_keys(item) if isinstance(item, dict) else ""
             pairs = item.items() if isinstance(item, dict) else enumerate(item)
-            children = []
-            for key, child in pairs:
-                if isinstance(item, dict):
-                    if not isinstance(key, str):
-                        return f"{path} has the key {key!r} of type {type(key).__name__}; keys must be strings"
-                    if _has_surrogate(key):
-                        return f"{path} has the key {ascii(key)}, which holds a lone surrogate and is not UTF-8 text"
-                children.append((f"{path}[{key!r}]", child, inside))
-            stack.extend(reversed(children))
-        elif isinstance(item, float):
-            if item != item or item in (float("inf"), float("-inf")):
-                return f"{path} is {item!r}; JSON has no such number"
-        elif isinstance(item, str):
-            if _has_surrogate(item):
-                return f"{path} holds a lone surrogate and is not UTF-8 text"
-        elif item is not None and not isinstance(item, int):
-            return f"{path} is of type {type(item).__name__}, which is not JSON"
+            inside = (*above, id(item))
+            stack.extend(reversed([(f"{path}[{key!r}]", child, inside) for key, child in pairs]))
+        if fault:
+            return f"{_short(path)} {fault}"
     return f"{name} changed while it was read"
+
+
+def _fault_of_keys(item: dict[Any, Any]) -> str:
+    for key in item:
+        if not isinstance(key, str):
+            return f"has the key {key!r} of type {type(key).__name__}; keys must be strings"
+        if _has_surrogate(key):
+            return f"has the key {key!a}, which holds a lone surrogate and is not UTF-8 text"
+    return ""
+
+
+def _fault_of_leaf(item: Any) -> str:
+    if isinstance(item, float):
+        return "" if math.isfinite(item) else f"is {item!r}; JSON has no such number"
+    if isinstance(item, str):
+        return "holds a lone surrogate and is not UTF-8 text" if _has_surrogate(item) else ""
+    return "" if item is None or isinstance(item, int) else f"is of type {type(item).__name__}, which is not JSON"
 
 
 def _short(path: str) -> str:
     return path if len(path) <= 120 else f"{path[:60]}...{path[-40:]}"
+
+
+def _can_be_written(number: int) -> bool:
+    """Python bounds the digits of an integer's text (3.10.7 and later)."""
+    try:
+        int.__repr__(number)
+    except ValueError:
+        return False
+    return True
 
 
 def _has_surrogate(text: str) -> bool:
@@ -140,12 +188,9 @@ def encode_event(event: Any) -> bytes:
     Raises InvalidEvent naming the path of what JSON cannot carry, PayloadTooLarge over 6,291,456 bytes.
     """
     try:
-        # Most events are a flat dict of scalars; they need one look.
-        if type(event) is dict and set(map(type, event)) <= _STRINGS and set(map(type, event.values())) <= _SCALARS:
-            payload: bytes = "".join(_event_chunks(event, 0)).encode()
-        else:
+        if type(event) not in _SCALARS:
             _check(event, limits.REQUEST_BYTES)
-            payload = "".join(_event_chunks(event, 0)).encode()
+        payload: bytes = "".join(_event_chunks(event, 0)).encode()
     except OverflowError:
         raise PayloadTooLarge(_too_large(None)) from None
     except (_Refused, TypeError, ValueError, RecursionError):
@@ -168,7 +213,7 @@ def encode_result(result: Any) -> bytes:
     Raises BadResponse with AWS's error types: ``Runtime.MarshalError`` and ``Function.ResponseSizeTooLarge``.
     """
     try:
-        if type(result) not in _PLAIN:
+        if type(result) not in _SCALARS:
             _check(result, limits.RESPONSE_BYTES)
         payload: bytes = "".join(_result_chunks(result, 0)).encode()
     except OverflowError:
@@ -197,8 +242,9 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-_scan = json.scanner.make_scanner(json.JSONDecoder(parse_constant=_refuse_constant))
+_scan: Any = json.scanner.make_scanner(json.JSONDecoder(parse_constant=_refuse_constant))  # type: ignore[arg-type]
 _NOT_STRUCTURE = bytes(code for code in range(256) if code not in b'[]{}"')
+_AS_SQUARE = bytes.maketrans(b"{}", b"[]")  # else a round below would take off two levels of [{}]
 
 
 def is_shallow(payload: bytes) -> bool:
@@ -213,13 +259,13 @@ def is_shallow(payload: bytes) -> bool:
     rest = payload
     if b"\\" in rest:
         rest = rest.replace(b"\\\\", b"").replace(b'\\"', b"")
-    rest = rest.translate(None, _NOT_STRUCTURE).replace(b'""', b"")
+    rest = rest.translate(_AS_SQUARE, _NOT_STRUCTURE).replace(b'""', b"")
     if b'"' in rest:
         rest = b"".join(rest.split(b'"')[::2])
     for _ in range(limits.NESTING):
         if not rest:
             return True
-        rest = rest.replace(b"[]", b"").replace(b"{}", b"")
+        rest = rest.replace(b"[]", b"")
     return not rest
 
 

@@ -137,5 +137,7 @@ class Outcome:
 
     def __repr__(self) -> str:
         if self.error is not None:
-            return f"<Outcome {self.request_id} {type(self.error).__name__}: {self.error.message}>"
+            return (
+                f"<Outcome {self.request_id} {type(self.error).__name__}: {getattr(self.error, 'message', self.error)}>"
+            )
         return f"<Outcome {self.request_id} ok, {len(self.payload)} bytes>"

@@ -13,19 +13,20 @@ as much. An async caller tries, spins over a few turns of the loop, and only the
 
 from __future__ import annotations
 
-import array
 import select
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from time import monotonic
 from typing import Any, Protocol, TypeVar
+
+from pyfaas._descriptors import receive_descriptors
+from pyfaas.errors import InvokeError
 
 T = TypeVar("T")
 
 DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
-CMSG_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 CHUNK_BYTES = 65_536
 
@@ -40,16 +41,6 @@ class Wait(Protocol):
 Trip = Generator[Wait, Any, T]
 
 
-def receive_descriptors(sock: socket.socket, size: int, flags: int = 0) -> tuple[bytes, list[int]]:
-    """Receive bytes and the descriptors that ride along, close-on-exec. (``socket.recv_fds`` drops its flags.)"""
-    numbers = array.array("i")
-    data, ancillary, _, _ = sock.recvmsg(size, socket.CMSG_SPACE(4 * numbers.itemsize), flags | CMSG_CLOEXEC)
-    for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
-    return data, list(numbers)
-
-
 def run_blocking(trip: Trip[T]) -> T:
     """Drive an exchange in this thread."""
     try:
@@ -57,7 +48,7 @@ def run_blocking(trip: Trip[T]) -> T:
         while True:
             try:
                 result = wait.block()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - the exchange itself must see every end
                 wait = trip.throw(error)
             else:
                 wait = trip.send(result)
@@ -74,7 +65,7 @@ async def run_async(trip: Trip[T]) -> T:
         while True:
             try:
                 result = await wait.suspend()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - as above
                 wait = trip.throw(error)
             else:
                 wait = trip.send(result)
@@ -362,7 +353,7 @@ class AnyReadable:
         """Wait in this task."""
         import anyio
 
-        async def wait(what: Callable[[Any], Coroutine[Any, Any, None]], channel: Channel) -> None:
+        async def wait(what: Callable[[Any], Awaitable[None]], channel: Channel) -> None:
             await what(channel.sock)
             group.cancel_scope.cancel()
 
@@ -439,7 +430,12 @@ class Turn:
         self._wake()
 
     def block(self) -> Any:
-        """Wait in this thread (Ctrl-C ends the wait)."""
+        """Wait in this thread (Ctrl-C ends the wait). Raises InvokeError where it would stop an event loop."""
+        if self.granted is None and in_event_loop():
+            raise InvokeError(
+                "this call would wait for a permit on a thread that runs an event loop, which could then free none: "
+                "use ainvoke there"
+            )
         self._lock.acquire()
         return self.granted
 

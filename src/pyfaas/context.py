@@ -94,7 +94,7 @@ class Context:
             f"memory_limit_in_mb={self.memory_limit_in_mb!r})"
         )
 
-    def _for_call(self, raw_id: bytes, due_at: float) -> Context:
+    def for_call(self, raw_id: bytes, due_at: float) -> Context:
         """Make the context of one more call of the same function, without building the constant parts again."""
         call = object.__new__(Context)
         call._raw_id = raw_id

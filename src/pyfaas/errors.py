@@ -32,9 +32,6 @@ import re
 import sys
 from typing import Any
 
-_NOTES = sys.version_info >= (3, 11)
-
-
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -119,12 +116,12 @@ class FunctionError(PyfaasError):
         self.stack_trace = stack_trace or []
         self.request_id = request_id
         self.remote_traceback = remote_traceback
-        if remote_traceback and _NOTES:
+        if remote_traceback and sys.version_info >= (3, 11):
             self.add_note(f"In the sandbox:\n{_printable(remote_traceback)}")
 
     def __str__(self) -> str:
         text = f"{self.error_type}: {self.message}"
-        if self.remote_traceback and not _NOTES:
+        if self.remote_traceback and sys.version_info < (3, 11):
             text += f"\nIn the sandbox:\n{self.remote_traceback}"
         return _printable(text)
 

@@ -253,7 +253,7 @@ def _declare(options: dict[str, Any], handler: Any, /) -> Function[Any, Any]:
     if isinstance(handler, Function):
         raise ConfigurationError(f"{handler!r} is a function already; decorate a handler once")
     if isinstance(handler, classmethod):
-        raise ConfigurationError("a classmethod cannot be a handler here: use function(TheClass.method) after the class")
+        raise ConfigurationError("a classmethod is no handler yet: use function(TheClass.method) after the class")
     if isinstance(handler, staticmethod):
         handler = handler.__func__
     if not callable(handler):

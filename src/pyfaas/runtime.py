@@ -27,7 +27,15 @@ from pyfaas import _port, limits
 from pyfaas._payload import encode_event
 from pyfaas._records import Facts, Outcome
 from pyfaas._waits import Trip, run_async, run_blocking
-from pyfaas.errors import CannotConfine, ConfigurationError, FunctionNotFound, HostError, InvalidEvent, InvokeError
+from pyfaas.errors import (
+    CannotConfine,
+    ConfigurationError,
+    FunctionNotFound,
+    HostError,
+    InternalError,
+    InvalidEvent,
+    InvokeError,
+)
 from pyfaas.functions import Function, declared
 from pyfaas.options import keep_alive_seconds, one_of, seconds, whole
 
@@ -318,7 +326,8 @@ def outcome_of(ending: Ending | BaseException) -> Outcome:
         return Outcome(None, b"", ending, Facts(bytes(16), "", 0), compose_log)
     if isinstance(ending, BaseException):
         raise ending
-    assert ending.facts is not None
+    if ending.facts is None:
+        raise InternalError("an ending without facts")
     return Outcome(ending.value, ending.payload, ending.error, ending.facts, compose_log)
 
 
@@ -372,4 +381,3 @@ def _after_fork() -> None:
 atexit.register(_close_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-

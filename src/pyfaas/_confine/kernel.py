@@ -59,7 +59,8 @@ def unshare(flags: int) -> None:
 
 def setns(descriptor: int, kind: int) -> None:
     """Enter the namespace behind the descriptor. Raises OSError."""
-    assert _setns is not None
+    if _setns is None:
+        raise OSError(0, f"setns: not on {sys.platform}")
     _check(_setns(descriptor, kind), "setns")
 
 

@@ -102,7 +102,9 @@ def hold(host: Host) -> list[Holding]:
         else Holding("death with the host", WATCHED, "parent-death signal and end of file", no_namespace),
         Holding("file system", NOT_HELD, "nothing", "not available yet: a handler sees the files of its user"),
         Holding("network", NOT_HELD, "nothing", "not available yet: a handler may connect anywhere"),
-        Holding("other processes", NOT_HELD, "nothing", "not available yet: /proc shows them, signals do not reach them")
+        Holding(
+            "other processes", NOT_HELD, "nothing", "not available yet: /proc shows them; signals do not reach them"
+        )
         if host.pid_namespace
         else Holding("other processes", NOT_HELD, "nothing", no_namespace),
     ]

@@ -80,14 +80,14 @@ def run(pool: Pool, shelf: Shelf, payload: bytes, *, bare: bool) -> Trip[Ending]
         return _accept(pool, sandbox, answer, raw_id, began_at, bare)
 
 
-def _accept(
-    pool: Pool, sandbox: Sandbox, answer: Answer, raw_id: bytes, began_at: float, bare: bool
-) -> Ending:
+def _accept(pool: Pool, sandbox: Sandbox, answer: Answer, raw_id: bytes, began_at: float, bare: bool) -> Ending:
     """An answer came; give the sandbox back unless the answer itself is a breach."""
     ending = read_answer(sandbox, answer, raw_id, began_at, bare=bare)
     if sandbox.log_at > limits.LOG_BYTES:
         sandbox.tidy_log()
     pool.give_back(sandbox, monotonic())
+    if sandbox.calls == 1:
+        pool.want_standby()
     return ending
 
 
@@ -132,7 +132,7 @@ def start_facts(sandbox: Sandbox, raw_id: bytes, began_at: float) -> Facts:
     """Gather what is known before the end."""
     options = sandbox.shelf.function.options
     facts = Facts(raw_id, options.name, options.memory)
-    if sandbox.calls == 0 and sandbox.init_seconds is not None:
+    if sandbox.calls == 0 and sandbox.init_seconds is not None and not sandbox.provisioned:
         facts.cold = True
         facts.init = None if sandbox.suppressed else sandbox.init_seconds
     if began_at:
@@ -194,4 +194,3 @@ def ending_of(pool: Pool, sandbox: Sandbox, lost: Lost) -> Trip[tuple[int, int]]
     except ZygoteDied:
         pool.zygote_died(sandbox.zygote)
         return UNKNOWN, 0
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 
-_random = random.Random()  # noqa: S311 - ids, not secrets; seeded by the system
+_random = random.Random()  # ids, not secrets; seeded by the system
 _bits = _random.getrandbits
 
 if hasattr(os, "register_at_fork"):

@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 # So much work is sent ahead: enough that a worker never waits for the host, little enough to be shared among lanes.
 AHEAD_SECONDS = 0.002
+_NOTHING = memoryview(b"")
 FIRST_WINDOW = 4
 LANES = max(2, os.cpu_count() or 1)
 
@@ -56,7 +57,7 @@ class Lane:
     window: deque[Item] = attrs.field(factory=deque)
     window_bytes: int = 0
     target: int = FIRST_WINDOW
-    unsent: memoryview = memoryview(b"")
+    unsent: memoryview = _NOTHING
     pace: float = 0.0  # seconds an event, a moving mean
 
     def has_room(self) -> bool:
@@ -154,7 +155,7 @@ class Pipeline:
             except (StopIteration, StopAsyncIteration):
                 self._exhausted = True
                 return None
-            except Exception as error:  # the source's own; it is told after all that came before
+            except Exception as error:  # noqa: BLE001 - the source's own; told after all that came before
                 self._exhausted = True
                 self._taken += 1
                 self._ready[number] = error
@@ -191,6 +192,7 @@ class Pipeline:
             if sandbox.peer.phase is not protocol.OPEN:
                 sandbox.begin()
                 yield from sandbox.open()
+                pool.want_standby()
         except Lost:
             pool.discard(sandbox)
             # One that does not load: let a single call find out why, with all its second chances.
@@ -392,4 +394,3 @@ class AsyncStream(AsyncIterator[T], Generic[T]):
 
     def __del__(self) -> None:
         self._pipeline.close()
-

@@ -6,10 +6,10 @@ Everything read here that came from a sandbox is data: checked for its type, cut
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
+from pyfaas._payload import decode_result
 from pyfaas._pool.policy import Shelf
 from pyfaas._sandbox import zygote
 from pyfaas._sandbox.sandbox import Lost, Sandbox
@@ -66,18 +66,19 @@ def told_of_init(payload: str) -> FunctionError:
 
 
 def _read_told(payload: bytes) -> tuple[str, str, list[str], str, bool]:
-    try:
-        told: Any = json.loads(payload)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
+    told: Any = decode_result(payload)
     if not isinstance(told, dict):
-        raise ValueError("not an error")
-    message, error_type, trace = (told.get(name) for name in ("errorMessage", "errorType", "trace"))
-    stack = told.get("stackTrace")
-    texts = isinstance(message, str) and isinstance(error_type, str) and isinstance(trace, str)
-    if not texts or not isinstance(stack, list) or not all(isinstance(line, str) for line in stack):
-        raise ValueError("not an error")
-    return message, error_type[:256], stack, trace, told.get("bad") is True  # type: ignore[return-value]
+        told = {}
+    message, error_type, trace, stack = map(told.get, ("errorMessage", "errorType", "trace", "stackTrace"))
+    if not (
+        isinstance(message, str)
+        and isinstance(error_type, str)
+        and isinstance(trace, str)
+        and isinstance(stack, list)
+        and all(isinstance(line, str) for line in stack)
+    ):
+        raise ValueError("it is not an error as workers send them")
+    return message, error_type[:256], stack, trace, told.get("bad") is True
 
 
 def explain(sandbox: Sandbox, shelf: Shelf, lost: Lost, ending: tuple[int, int], raw_id: bytes) -> PyfaasError:
@@ -125,4 +126,3 @@ def not_json(breach: ValueError, raw_id: bytes) -> BadResponse:
     """Tell of an answer that no honest worker sends."""
     told = f"Unable to unmarshal response: {breach}"[:1024]
     return BadResponse(told, "Runtime.MarshalError", None, request_id_text(raw_id))
-

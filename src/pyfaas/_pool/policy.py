@@ -197,6 +197,13 @@ class Ledger:
         shelf.idle.append(sandbox)
         return list(self._serve(shelf.budget)) if shelf.budget.waiting else []
 
+    def arrived(self, shelf: Shelf, sandbox: Any) -> list[Grant]:
+        """A provisioned sandbox that no call asked for."""
+        shelf.live += 1
+        self.live += 1
+        shelf.idle.append(sandbox)
+        return list(self._serve(shelf.budget)) if shelf.budget.waiting else []
+
     def lost(self, shelf: Shelf) -> list[Grant]:
         """A sandbox at work is gone; its permit is free."""
         shelf.in_flight -= 1

@@ -28,7 +28,7 @@ from pyfaas._sandbox.parent import Zygote, ZygoteDied
 from pyfaas._sandbox.sandbox import MEASURE_SECONDS, Sandbox
 from pyfaas._sandbox.slots import Slots
 from pyfaas._sandbox.vitals import read_vitals
-from pyfaas._waits import Trip, Turn, in_event_loop
+from pyfaas._waits import Trip, Turn
 from pyfaas.errors import ConfigurationError, HostError, InvokeError, Throttled
 from pyfaas.functions import Function
 
@@ -55,8 +55,10 @@ class Pool:
         self._start_lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._zygote: Zygote | None = None
-        self._slots: Slots | None = None
+        self._slots = Slots()
         self._standby: Sandbox | None = None
+        self._standby_wanted = False
+        self._ended = False
         self._dying: list[Sandbox] = []
         self._idle_again = threading.Condition(self._lock)
         self.watch: Watch | None = None
@@ -68,13 +70,13 @@ class Pool:
         """Find or open the shelf of a function. Raises ConfigurationError where too much is reserved."""
         shelf = self.ledger.shelves.get(function)
         if shelf is not None and not shelf.retired:
-            return shelf  # type: ignore[no-any-return]
+            return shelf
         handler = pack_handler(function)
         replaced: list[Any] = []
         with self._lock:
             shelf = self.ledger.shelves.get(function)
             if shelf is not None and not shelf.retired:
-                return shelf  # type: ignore[no-any-return]
+                return shelf
             for other in list(self.ledger.shelves.values()):
                 if _replaces(function, other.function):
                     replaced += self.ledger.retire(other)
@@ -87,6 +89,8 @@ class Pool:
                 )
             shelf.handler = handler
         self._evict(replaced)
+        if options.provisioned_concurrency:
+            self._watch().wake()
         if function.is_async:
             self.zygote().preload(["asyncio"])
         return shelf
@@ -206,16 +210,6 @@ class Pool:
                 self.running.add(grant.action.sandbox)
             grant.turn.grant(grant.action)
 
-    def refuse_to_block(self, shelf: Shelf) -> None:
-        """Raise where a blocking wait for a permit would stop the event loop that could free one."""
-        if self._wait_when_full and in_event_loop():
-            budget = shelf.budget
-            if budget.free <= 0 or budget.waiting:
-                raise InvokeError(
-                    f"invoke({shelf.function.name!r}) would wait for a permit on a thread that runs an event loop: "
-                    "use ainvoke there"
-                )
-
     def check_open(self) -> None:
         if self.inherited_from:
             raise InvokeError(
@@ -235,7 +229,7 @@ class Pool:
         with self._start_lock:
             self.check_open()
             if self._zygote is None:
-                self._zygote = Zygote()
+                self._zygote = Zygote(self._slots.root)
             return self._zygote
 
     @property
@@ -275,15 +269,10 @@ class Pool:
         with self._lock:
             sandbox.slot = shelf.slots.pop()[0] if shelf.slots else ""
         if not sandbox.slot:
-            sandbox.slot = self._make_slot()
+            with self._start_lock:
+                sandbox.slot = self._slots.make()
         init = pack_init(function, shelf.handler, sandbox.zygote.host, sandbox.slot, sandbox.number, kind)
         sandbox.assign(init, float(options.timeout), options.memory * limits.MB, suppressed=suppressed)
-
-    def _make_slot(self) -> str:
-        with self._start_lock:
-            if self._slots is None:
-                self._slots = Slots()
-            return self._slots.make()
 
     def _blank(self) -> Sandbox:
         with self._lock:
@@ -334,18 +323,48 @@ class Pool:
             sandbox.close()
         zygote.close()
 
-    def refill(self) -> None:
-        """Make the next standby; called after an answer, not beside it."""
-        if self._standby is None and not self.closed and self._zygote is not None:
-            try:
-                sandbox = self._make_blank()
-            except (HostError, InvokeError):
-                return
-            with self._lock:
-                if self._standby is None and not self.closed:
-                    self._standby = sandbox
-                    return
+    def want_standby(self) -> None:
+        """A cold start is over: let the watch make the next blank one, after the answer and not beside it."""
+        if self._standby is None and self.watch is not None:
+            self._standby_wanted = True
+            self.watch.wake()
+
+    def _refill(self) -> None:
+        """Make the next standby, and load what is provisioned and missing; nothing is waited for."""
+        with self._lock:
+            missing = [s for s in self.ledger.shelves.values() if s.live < s.floor and not s.retired]
+        try:
+            for shelf in missing:
+                self._load_ahead(shelf)
+            if self._standby_wanted and self._standby is None:
+                self._standby_wanted = False
+                self._keep_standby(self._make_blank())
+        except (HostError, InvokeError):
+            return  # a call will tell
+
+    def _keep_standby(self, sandbox: Sandbox) -> None:
+        with self._lock:
+            keep = self._standby is None and not self.closed
+            if keep:
+                self._standby = sandbox
+        if not keep:
             self._retire_blank(sandbox)
+
+    def _load_ahead(self, shelf: Shelf) -> None:
+        """Send a new sandbox its init; whoever takes it first waits for what is still to be loaded."""
+        sandbox = self._blank()
+        self._settle(sandbox, shelf, "provisioned-concurrency")
+        sandbox.provisioned = True
+        sandbox.shelf = shelf
+        if not sandbox.send_init():
+            self._retire_blank(sandbox)
+            return
+        with self._lock:
+            if shelf.live < shelf.floor and not (shelf.retired or self.closed):
+                sandbox.idle_since = monotonic()
+                self._hand_out(self.ledger.arrived(shelf, sandbox))
+                return
+        self._retire_blank(sandbox)
 
     def provision(self, function: Function[Any, Any]) -> Trip[None]:
         """Load as many sandboxes as ``provisioned_concurrency`` says. Raises Lost where one does not load."""
@@ -378,8 +397,9 @@ class Pool:
                     sandbox.shelf = shelf
                     self.discard(sandbox)
                 raise
-            sandbox.init_seconds = None
+            sandbox.provisioned = True
             sandbox.calls = -1  # loading it was not a call
+            self.count(shelf, -1)
             self.give_back(sandbox, monotonic())
 
     # -- ends ----------------------------------------------------------------------------------------------------------
@@ -396,8 +416,7 @@ class Pool:
             self._dying.append(sandbox)
             self._hand_out(self.ledger.lost(sandbox.shelf))
             self._idle_again.notify_all()
-        if self.watch is not None:
-            self.watch.wake()
+        self._leave_to_watch()
 
     def _keep_slot(self, sandbox: Sandbox) -> None:
         """A crash empties memory, not ``/tmp``: the next sandbox of this function finds the files (as in AWS)."""
@@ -416,7 +435,13 @@ class Pool:
         sandbox.kill()
         with self._lock:
             self._dying.append(sandbox)
-        if self.watch is not None:
+        self._leave_to_watch()
+
+    def _leave_to_watch(self) -> None:
+        """Let the watch bury what is dying; where it has ended, all is gone and can be buried here."""
+        if self._ended:
+            self._bury()
+        elif self.watch is not None:
             self.watch.wake()
 
     def _bury(self) -> None:
@@ -438,7 +463,7 @@ class Pool:
             self._remove_slot(slot)
 
     def _remove_slot(self, slot: str) -> None:
-        if slot and self._slots is not None:
+        if slot:
             self._slots.remove(slot)
 
     # -- what the watch calls ------------------------------------------------------------------------------------------
@@ -477,6 +502,7 @@ class Pool:
         if self._dying:
             self._bury()
         self._remove_old_slots(now)
+        self._refill()
 
     def _look_at(self, sandbox: Sandbox, now: float) -> None:
         if sandbox.pid <= 0:
@@ -542,18 +568,25 @@ class Pool:
 
     def close(self, drain: float) -> None:
         """Take no more calls, let those in flight end for up to ``drain`` seconds, and end everything."""
+        if self.inherited_from:
+            return  # they are the parent's
+        try:
+            self._refuse_more(drain)
+        finally:
+            self._end_all()
+
+    def _refuse_more(self, drain: float) -> None:
         with self._lock:
-            if self.closed or self.inherited_from:
-                return
             self.closed = True
             for budget in {id(s.budget): s.budget for s in self.ledger.shelves.values()}.values():
                 while budget.waiting:
                     call: Call = budget.waiting.popleft()
                     call.turn.grant(InvokeError("the runtime was closed while this call waited"))
-            self._idle_again.wait_for(lambda: not self.running, drain)
-            for sandbox in self.running:
-                sandbox.verdict = sandbox.verdict or "closed"
-        self._end_all()
+            try:
+                self._idle_again.wait_for(lambda: not self.running, drain)
+            finally:  # Ctrl-C ends the wait, not the closing
+                for sandbox in self.running:
+                    sandbox.verdict = sandbox.verdict or "closed"
 
     def _end_all(self) -> None:
         if self.watch is not None:
@@ -568,12 +601,12 @@ class Pool:
             sandboxes += [self._standby] if self._standby is not None else []
             self._standby = None
             self._dying = []
+            self._ended = True
             for shelf in self.ledger.shelves.values():
                 shelf.idle.clear()
         for sandbox in sandboxes:
             sandbox.close()
-        if self._slots is not None:
-            self._slots.close()
+        self._slots.close()
 
     def abandon(self, parent: int) -> None:
         """In a forked child: close the copies of the parent's descriptors, touch nothing else. No lock is taken."""

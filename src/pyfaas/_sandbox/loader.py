@@ -22,12 +22,12 @@ from pyfaas.errors import InitFailed
 _HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
-def load(handler: tuple[str, ...] | tuple[str, bytes]) -> Callable[..., Any]:
+def load(handler: tuple[Any, ...]) -> Callable[..., Any]:
     """Find the handler."""
     if handler[0] == "value":
         return _unpickle(handler[1])
     _, module_name, qualname = handler
-    return _import(str(module_name), str(qualname))
+    return _import(module_name, qualname)
 
 
 def _import(module_name: str, qualname: str) -> Callable[..., Any]:
@@ -51,12 +51,12 @@ def _import(module_name: str, qualname: str) -> Callable[..., Any]:
     return handler  # type: ignore[no-any-return]
 
 
-def _unpickle(pickled: str | bytes) -> Callable[..., Any]:
+def _unpickle(pickled: bytes) -> Callable[..., Any]:
     import pickle
 
     try:
         # The host made these bytes for this worker; nothing ever travels the other way like this.
-        return pickle.loads(pickled)  # type: ignore[arg-type, no-any-return]  # noqa: S301
+        return pickle.loads(pickled)  # type: ignore[no-any-return]  # noqa: S301
     except ModuleNotFoundError as error:
         told = f"Unable to import module '{error.name}': {error}"
         raise InitFailed(told, "Runtime.ImportModuleError", remote_traceback=trace_text(error)) from None
@@ -118,7 +118,7 @@ def trace_text(error: BaseException) -> str:
 
 def _without_house(told: traceback.TracebackException) -> None:
     seen: set[int] = set()
-    open_ends = [told]
+    open_ends: list[traceback.TracebackException | None] = [told]
     while open_ends:
         one = open_ends.pop()
         if one is None or id(one) in seen:
@@ -126,7 +126,7 @@ def _without_house(told: traceback.TracebackException) -> None:
         seen.add(id(one))
         while one.stack and one.stack[0].filename.startswith(_HOUSE):
             del one.stack[0]
-        open_ends += [one.__cause__, one.__context__]  # type: ignore[list-item]
+        open_ends += [one.__cause__, one.__context__]
 
 
 def _text(told: str) -> str:

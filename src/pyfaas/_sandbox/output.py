@@ -19,6 +19,10 @@ from pyfaas import limits
 if TYPE_CHECKING:
     from pyfaas.context import Context
 
+    _StreamHandler = logging.StreamHandler[Any]
+else:
+    _StreamHandler = logging.StreamHandler  # Python 3.10 cannot subscript it
+
 
 class Allowance:
     """How much one call may still write, for both streams together."""
@@ -85,7 +89,7 @@ class _RequestId(logging.Filter):
         return True
 
 
-class _CurrentStderr(logging.StreamHandler[Any]):
+class _CurrentStderr(_StreamHandler):
     """Writes to whatever ``sys.stderr`` is now, so that a handler that replaces it keeps its logging."""
 
     def __init__(self) -> None:
@@ -110,7 +114,7 @@ class Output:
         """Put the streams and the logging handler in place."""
         for name, descriptor in (("stdout", 1), ("stderr", 2)):
             raw = _Log(descriptor, self.allowance)
-            stream = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)  # type: ignore[type-var]
+            stream = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
         handler = _CurrentStderr()

@@ -58,7 +58,7 @@ def _finds(name: str, file: str) -> bool:
     for finder in sys.meta_path:
         try:
             spec = finder.find_spec(name, path)
-        except Exception:  # a finder of somebody's own
+        except Exception:  # noqa: BLE001, S112 - a finder of somebody's own
             continue
         if spec is not None:
             return spec.origin is not None and _same_file(spec.origin, file)
@@ -84,7 +84,7 @@ def _same_file(first: str, second: str) -> bool:
 def _pickle_handler(function: Function[Any, Any]) -> bytes:
     import cloudpickle
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Takes functions declared where the sandbox cannot import them along by value."""
 
         def reducer_override(self, obj: Any) -> Any:
@@ -129,7 +129,7 @@ def _culprit(function: Function[Any, Any]) -> str:
         for name, value in names.items():
             try:
                 cloudpickle.dumps(value)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it raises, it is the culprit
                 return f" (the {kind} variable {name!r} holds a {type(value).__name__})"
     return ""
 

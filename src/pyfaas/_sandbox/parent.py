@@ -19,8 +19,8 @@ import threading
 from collections.abc import Iterable
 
 from pyfaas._confine.plan import Host
+from pyfaas._descriptors import receive_descriptors
 from pyfaas._sandbox import zygote as child
-from pyfaas._waits import receive_descriptors
 from pyfaas.errors import HostError
 
 START_SECONDS = 20.0
@@ -50,9 +50,10 @@ class ZygoteDied(Exception):
 class Zygote:
     """A zygote that runs."""
 
-    def __init__(self, modules: Iterable[str] = ()) -> None:
+    def __init__(self, directory: str, modules: Iterable[str] = ()) -> None:
         self._lock = threading.Lock()
         self._pidfd = -1
+        self._directory = directory
         self._modules = set(modules)
         ours, theirs = socket.socketpair()
         try:
@@ -72,7 +73,8 @@ class Zygote:
         if sys.dont_write_bytecode:
             flags.append("-B")
         # The interpreter may need its library path to start at all; nothing else of the host's environment goes along.
-        environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
+        needed = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+        environment = {name: os.environ[name] for name in needed if name in os.environ}
         environment |= {"PATH": os.defpath, "LANG": "C.UTF-8", "LC_CTYPE": "C.UTF-8"}
         command = [sys.executable, *flags, "-c", _PROGRAM, _PACKAGE, str(theirs.fileno()), str(host)]
         try:
@@ -109,7 +111,9 @@ class Zygote:
         return found
 
     def _send(self, kind: int, modules: Iterable[str]) -> None:
-        wanted = json.dumps({"sys_path": search_path(), "modules": sorted(modules)}).encode()
+        wanted = json.dumps(
+            {"sys_path": search_path(), "modules": sorted(modules), "directory": self._directory}
+        ).encode()
         self._control.sendall(child.MESSAGE.pack(kind, len(wanted)) + wanted)
 
     def _read(self, size: int) -> bytes:
@@ -184,7 +188,7 @@ class Zygote:
 
 def search_path() -> list[str]:
     """Give ``sys.path`` so that it means the same from another directory."""
-    return [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)]
+    return [os.path.abspath(entry) for entry in sys.path]
 
 
 def pid_of(pidfd: int) -> int:

@@ -24,6 +24,7 @@ one or a forged one is never taken for somebody else's.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from struct import Struct
 from typing import NamedTuple
 
@@ -93,7 +94,7 @@ def answer_frame(kind: int, sequence: int, started_at: float, duration: float, l
     return ANSWER.pack(len(payload), kind, sequence, started_at, duration, log_end) + payload
 
 
-class _Inbox:
+class _Inbox(ABC):
     """Bytes that came in, cut into frames."""
 
     __slots__ = ("_have", "_rest", "_want")
@@ -102,9 +103,9 @@ class _Inbox:
         self._rest = bytearray()
         self._want = HEADER_BYTES  # nothing can be cut before so many bytes are there
 
+    @abstractmethod
     def _admit(self, size: int, kind: int) -> None:
-        """Refuse a frame by its header, before its payload is waited for."""
-        raise NotImplementedError
+        """Refuse a frame by its header, before its payload is waited for. Raises ProtocolError."""
 
     def _cut(self) -> tuple[bytes, bytes] | None:
         """Take the next whole frame off, as header and payload."""
@@ -220,6 +221,6 @@ class WorkerPeer(_Inbox):
             frames.append(Invocation(kind, sequence, budget, request_id, payload))
         return frames
 
-    def _admit(self, size: int, kind: int) -> None:
+    def _admit(self, size: int, kind: int) -> None:  # noqa: ARG002 - the host may send any size
         if kind not in (INIT, INVOKE):
             raise ProtocolError(f"a frame of kind {kind} from the host")

@@ -22,11 +22,12 @@ from time import monotonic
 from typing import Any
 
 from pyfaas import limits
+from pyfaas._descriptors import receive_descriptors
 from pyfaas._sandbox import protocol
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, pid_of
 from pyfaas._sandbox.protocol import Answer, HostPeer, ProtocolError
 from pyfaas._sandbox.vitals import read_memory, sweep
-from pyfaas._waits import DONTWAIT, Channel, Ended, Greeting, Transmit, Trip, receive_descriptors
+from pyfaas._waits import DONTWAIT, Channel, Ended, Greeting, Transmit, Trip
 
 # Kernel timers are late by up to a tick or two (4 ms each at HZ=250); the watch steps in after that.
 GRACE_SECONDS = 0.010
@@ -68,6 +69,7 @@ class Sandbox:
         "pid",
         "pidfd",
         "pipelined",
+        "provisioned",
         "shelf",
         "slot",
         "started_at",
@@ -90,6 +92,7 @@ class Sandbox:
         self.suppressed = False
         self.dying = False
         self.pipelined = False
+        self.provisioned = False
         self.verdict = ""  # why the watch or a close ended it, before the socket told
         self.calls = 0
         self.max_memory = 0
@@ -185,6 +188,14 @@ class Sandbox:
             if answers:
                 return answers[0]
 
+    def send_init(self) -> bool:
+        """Send the init alone and wait for nothing; False if it does not fit the socket's buffer at once."""
+        frame, self.init_frame = self.init_frame, b""
+        try:
+            return self.channel.send(frame, DONTWAIT) == len(frame)
+        except OSError:
+            return False
+
     def open(self) -> Trip[None]:
         """Send the init alone (provisioned concurrency), and wait until the handler is loaded. Raises Lost."""
         try:
@@ -201,7 +212,8 @@ class Sandbox:
         if not self.suppressed:
             self.due_at = self.started_at + limits.INIT_SECONDS
         first, self.init_frame = self.init_frame + frame, b""
-        yield from self.deliver(first)
+        if first:
+            yield from self.deliver(first)
         answers: list[Answer] = []
         while self.peer.phase is protocol.BLANK:
             data, descriptors = yield Greeting(self.channel)

@@ -20,8 +20,8 @@ _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLL
 class Slots:
     """The slots of one runtime, below one directory that only this user may enter."""
 
-    def __init__(self) -> None:
-        self.root = tempfile.mkdtemp(prefix="pyfaas-")
+    def __init__(self, root: str = "") -> None:
+        self.root = root or tempfile.mkdtemp(prefix="pyfaas-")
         self._count = 0
 
     def make(self) -> str:

@@ -185,13 +185,13 @@ class Worker:
         def call(frame: protocol.Invocation) -> None:
             started_at = monotonic()
             arm(cpu_time())
-            context = template._for_call(frame.request_id, started_at + frame.budget)
+            context = template.for_call(frame.request_id, started_at + frame.budget)
             output.begin(context)
             kind = protocol.VALUE
             try:
                 payload = encode_result(handler(decode_event(frame.payload), context))
             except BaseException as error:
-                kind, payload = protocol.ERROR, self._failure(error, context)
+                kind, payload = protocol.ERROR, self._failure(error)
             if getpid() != pid:
                 os._exit(0)  # a child that the handler forked came back from it
             answer = protocol.answer_frame(
@@ -203,7 +203,7 @@ class Worker:
 
         return call
 
-    def _failure(self, error: BaseException, context: Context) -> bytes:
+    def _failure(self, error: BaseException) -> bytes:
         """Write down what the handler raised, in the log as well, as AWS's runtime does."""
         if isinstance(error, SystemExit):
             if os.getpid() != self.pid:

@@ -15,6 +15,7 @@ Nothing here reads what a sandbox writes.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -24,10 +25,12 @@ import signal
 import socket
 import sys
 from struct import Struct
+from typing import Any, NoReturn
 
 from pyfaas._confine import kernel
 from pyfaas._confine.plan import Host
-from pyfaas._waits import receive_descriptors
+from pyfaas._descriptors import receive_descriptors
+from pyfaas._sandbox.slots import Slots
 
 MESSAGE = Struct("<BQ")  # kind, and a sandbox's number or the length of what follows
 REPLY = Struct("<QBi")  # a sandbox's number, what is told, its value
@@ -44,13 +47,9 @@ def main() -> None:
     host = int(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     found = _enter_namespaces()
-    if found.pid_namespace and (child := os.fork()) != 0:
-        # The namespace begins with the next child: that is the zygote, and this process was only the way in.
-        socket.send_fds(control, [b"z"], [os.pidfd_open(child)])
-        os._exit(0)
-    if not found.pid_namespace:
-        own = [os.pidfd_open(os.getpid())] if _HAS_PIDFD else []
-        socket.send_fds(control, [b"z"], own)
+    if found.pid_namespace and os.fork() != 0:
+        os._exit(0)  # the namespace begins with the next child: that is the zygote, this was only the way in
+    socket.send_fds(control, [b"z"], [os.pidfd_open(os.getpid())] if _HAS_PIDFD else [])
     Zygote(control, host, found).run()
 
 
@@ -99,6 +98,7 @@ class Zygote:
         self.host = host
         self.found = found
         self.namespace = -1
+        self.directory = ""
         self.workers: dict[int, int] = {}  # a sandbox's number -> its pid in our namespace
         self.failed: dict[int, int] = {}  # a sandbox's number -> errno of its fork
 
@@ -115,7 +115,7 @@ class Zygote:
             # Where there is no pidfd, look now and then whether the host is still our parent.
             ready = poll.poll(None if _HAS_PIDFD else 200)
             if any(descriptor == self.host for descriptor, _ in ready) or self._orphaned():
-                os._exit(0)
+                self._end()
             if ready:
                 self._serve_one()
 
@@ -125,7 +125,7 @@ class Zygote:
     def _serve_one(self) -> None:
         data, descriptors = receive_descriptors(self.control, MESSAGE.size)
         if not data:
-            os._exit(0)
+            self._end()
         kind, number = MESSAGE.unpack(data)
         if kind == SPAWN:
             self._spawn(number, *descriptors)
@@ -138,18 +138,28 @@ class Zygote:
                 self.control.sendall(MESSAGE.pack(START, len(told)) + told)
             self._preload(wanted)
 
+    def _end(self) -> NoReturn:
+        """The host is gone: take every sandbox along, and the directories that it can no longer remove."""
+        if self.found.pid_namespace:
+            with contextlib.suppress(OSError):
+                os.kill(-1, signal.SIGKILL)
+        if self.directory:
+            Slots(self.directory).close()
+        os._exit(0)
+
     def _read(self, size: int) -> bytes:
         parts = []
         while size:
             part = self.control.recv(size)
             if not part:
-                os._exit(0)
+                self._end()
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
 
-    def _preload(self, wanted: dict[str, list[str]]) -> None:
+    def _preload(self, wanted: dict[str, Any]) -> None:
         """Import ahead what every sandbox, or many, will need; what does not load here will tell so there."""
+        self.directory = wanted["directory"]
         sys.path[:] = wanted["sys_path"]
         for name in wanted["modules"]:
             try:
