@@ -7,10 +7,13 @@ machine. Everything public is here; importing it costs next to nothing until a n
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import sys
 
+# The typing module alone would cost more than all of this file; type checkers know the name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyfaas._confine.plan import Holding
     from pyfaas._pool.statistics import FunctionStatistics, RuntimeStatistics
     from pyfaas._records import Outcome, Report
@@ -119,7 +122,7 @@ def __getattr__(name: str) -> Any:
         from pyfaas import _port
 
         _port.provide_default(_default_runtime)
-    value = getattr(importlib.import_module(home), name)
+    value = getattr(_load(home), name)
     globals()[name] = value
     return value
 
@@ -129,4 +132,9 @@ def __dir__() -> list[str]:
 
 
 def _default_runtime() -> Any:
-    return importlib.import_module("pyfaas.runtime").default_runtime()
+    return _load("pyfaas.runtime").default_runtime()
+
+
+def _load(home: str) -> Any:
+    __import__(home)
+    return sys.modules[home]

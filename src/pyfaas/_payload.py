@@ -15,8 +15,10 @@ import json
 import json.encoder
 import json.scanner
 import math
+import sys
+from collections import deque
 from decimal import Decimal
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 from pyfaas import limits
@@ -91,10 +93,14 @@ def _look_at_many(level: list[Any]) -> tuple[list[Any], int]:
 
 
 def _culprit(value: Any, name: str) -> str:
-    """Find what _check or the encoder refused, and name its path; called once all is lost, so it may be slow."""
-    stack: list[tuple[str, Any, tuple[int, ...]]] = [(name, value, ())]
-    while stack:
-        path, item, above = stack.pop()
+    """
+    Find what _check or the encoder refused, and name its path; called once all is lost, so it may be slow.
+
+    Level by level too: what _check did not get to may be larger than any memory.
+    """
+    line: deque[tuple[str, Any, tuple[int, ...]]] = deque([(name, value, ())])
+    while line:
+        path, item, above = line.popleft()
         if id(item) in above:
             return f"{_short(path)} contains itself"
         if not isinstance(item, (dict, list, tuple)):
@@ -105,7 +111,7 @@ def _culprit(value: Any, name: str) -> str:
             fault = _fault_of_keys(item) if isinstance(item, dict) else ""
             pairs = item.items() if isinstance(item, dict) else enumerate(item)
             inside = (*above, id(item))
-            stack.extend(reversed([(f"{path}[{key!r}]", child, inside) for key, child in pairs]))
+            line.extend((f"{path}[{key!r}]", child, inside) for key, child in pairs)
         if fault:
             return f"{_short(path)} {fault}"
     return f"{name} changed while it was read"
@@ -125,7 +131,9 @@ def _fault_of_leaf(item: Any) -> str:
         return "" if math.isfinite(item) else f"is {item!r}; JSON has no such number"
     if isinstance(item, str):
         return "holds a lone surrogate and is not UTF-8 text" if _has_surrogate(item) else ""
-    return "" if item is None or isinstance(item, int) else f"is of type {type(item).__name__}, which is not JSON"
+    if isinstance(item, int):
+        return "" if _can_be_written(item) else f"is an integer of more than {sys.get_int_max_str_digits():,} digits"
+    return "" if item is None else f"is of type {type(item).__name__}, which is not JSON"
 
 
 def _short(path: str) -> str:
@@ -245,6 +253,8 @@ def _refuse_constant(name: str) -> Any:
 _scan: Any = json.scanner.make_scanner(json.JSONDecoder(parse_constant=_refuse_constant))  # type: ignore[arg-type]
 _NOT_STRUCTURE = bytes(code for code in range(256) if code not in b'[]{}"')
 _AS_SQUARE = bytes.maketrans(b"{}", b"[]")  # else a round below would take off two levels of [{}]
+_AS_STEPS = bytes.maketrans(b"[]", b"\x01\xff")  # read as signed bytes: one down, one up
+_ROUNDS = 8
 
 
 def is_shallow(payload: bytes) -> bool:
@@ -262,11 +272,12 @@ def is_shallow(payload: bytes) -> bool:
     rest = rest.translate(_AS_SQUARE, _NOT_STRUCTURE).replace(b'""', b"")
     if b'"' in rest:
         rest = b"".join(rest.split(b'"')[::2])
-    for _ in range(limits.NESTING):
+    for _ in range(_ROUNDS):  # each takes the innermost level off, and soon nothing of an honest text is left
         if not rest:
             return True
         rest = rest.replace(b"[]", b"")
-    return not rest
+    steps = memoryview(rest.translate(_AS_STEPS)).cast("b")
+    return max(accumulate(steps), default=0) <= limits.NESTING - _ROUNDS
 
 
 def decode_event(payload: bytes) -> Any:

@@ -21,10 +21,10 @@ from pyfaas._pool.policy import Shelf
 from pyfaas._pool.pool import Pool
 from pyfaas._records import Facts
 from pyfaas._sandbox import protocol
+from pyfaas._sandbox.control import UNKNOWN
 from pyfaas._sandbox.parent import ZygoteDied
 from pyfaas._sandbox.protocol import Answer
 from pyfaas._sandbox.sandbox import Lost, Sandbox
-from pyfaas._sandbox.zygote import UNKNOWN
 from pyfaas._waits import Trip
 from pyfaas.errors import FunctionError, HostError
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pyfaas._payload import decode_result
 from pyfaas._pool.policy import Shelf
-from pyfaas._sandbox import zygote
+from pyfaas._sandbox import control
 from pyfaas._sandbox.sandbox import Lost, Sandbox
 from pyfaas.context import request_id_text
 from pyfaas.errors import (
@@ -109,13 +109,13 @@ def explain(sandbox: Sandbox, shelf: Shelf, lost: Lost, ending: tuple[int, int],
 
 def _explain_ending(ending: tuple[int, int], prefix: str, request_id: str) -> PyfaasError:
     told, value = ending
-    if told == zygote.NOT_FORKED:
+    if told == control.NOT_FORKED:
         return HostError(f"no process could be forked for a sandbox: {os.strerror(value)}")
-    if told == zygote.EXITED and value == 0:
+    if told == control.EXITED and value == 0:
         reason = "Runtime exited without providing a reason"
-    elif told == zygote.EXITED:
+    elif told == control.EXITED:
         reason = f"Runtime exited with error: exit status {value}"
-    elif told == zygote.SIGNALLED:
+    elif told == control.SIGNALLED:
         reason = f"Runtime exited with error: signal: {_SIGNALS.get(value, f'signal {value}')}"
     else:
         reason = "Runtime exited with error: signal: killed"  # with its zygote, which cannot tell any more

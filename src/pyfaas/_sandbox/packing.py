@@ -17,7 +17,6 @@ from typing import Any
 
 from pyfaas._confine.plan import Host, Limits, plan
 from pyfaas._sandbox.parent import search_path
-from pyfaas.context import REGION
 from pyfaas.errors import ConfigurationError
 from pyfaas.functions import Function
 
@@ -155,27 +154,17 @@ def pack_init(
 
 
 def environment(function: Function[Any, Any], directory: str, number: int, kind: str) -> dict[str, str]:
-    """Build a sandbox's environment from nothing: what AWS Lambda sets, what a process needs, what was declared."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    """Build a function's part of the environment: what AWS Lambda sets, its directory, what was declared."""
     return {
-        "PATH": os.pathsep.join((os.path.dirname(sys.executable), "/usr/local/bin", "/usr/bin", "/bin")),
-        "LANG": "C.UTF-8",
-        "LC_CTYPE": "C.UTF-8",
-        "TZ": ":UTC",
         "HOME": directory,
         "PWD": directory,
         "TMPDIR": directory,
         "_HANDLER": f"{function.module}.{function.qualname}",
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_python{version}",
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
-        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.options.memory),
         "AWS_LAMBDA_INITIALIZATION_TYPE": kind,
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": f"[$LATEST]{os.getpid():016x}{number:016x}",
         "LAMBDA_TASK_ROOT": directory,
-        "LAMBDA_RUNTIME_DIR": os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
         **function.options.environment,
     }

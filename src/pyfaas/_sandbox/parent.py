@@ -20,7 +20,8 @@ from collections.abc import Iterable
 
 from pyfaas._confine.plan import Host
 from pyfaas._descriptors import receive_descriptors
-from pyfaas._sandbox import zygote as child
+from pyfaas._sandbox import control
+from pyfaas.context import REGION
 from pyfaas.errors import HostError
 
 START_SECONDS = 20.0
@@ -33,6 +34,8 @@ _PROGRAM = (
 # What user modules and pickled handlers need from us, imported once for all forks.
 PRELOADED = (
     "pyfaas._sandbox.worker",
+    "_posixsubprocess",
+    "subprocess",
     "traceback",
     "logging",
     "typing",
@@ -97,10 +100,10 @@ class Zygote:
         """Say where modules are; hear what this host can do."""
         self._control.settimeout(START_SECONDS)
         try:
-            self._send(child.START, self._modules | set(PRELOADED))
+            self._send(control.START, self._modules | set(PRELOADED))
             _, descriptors = receive_descriptors(self._control, 1)
             self._pidfd = descriptors[0] if descriptors else -1
-            _, size = child.MESSAGE.unpack(self._read(child.MESSAGE.size))
+            _, size = control.MESSAGE.unpack(self._read(control.MESSAGE.size))
             found = Host(*json.loads(self._read(size)))
         except (OSError, ValueError, ZygoteDied) as error:
             self._process.kill()
@@ -112,9 +115,14 @@ class Zygote:
 
     def _send(self, kind: int, modules: Iterable[str]) -> None:
         wanted = json.dumps(
-            {"sys_path": search_path(), "modules": sorted(modules), "directory": self._directory}
+            {
+                "sys_path": search_path(),
+                "modules": sorted(modules),
+                "directory": self._directory,
+                "environment": base_environment(),
+            }
         ).encode()
-        self._control.sendall(child.MESSAGE.pack(kind, len(wanted)) + wanted)
+        self._control.sendall(control.MESSAGE.pack(kind, len(wanted)) + wanted)
 
     def _read(self, size: int) -> bytes:
         data = b""
@@ -132,7 +140,7 @@ class Zygote:
             if new:
                 self._modules |= new
                 with contextlib.suppress(OSError):
-                    self._send(child.PRELOAD, new)
+                    self._send(control.PRELOAD, new)
 
     @property
     def modules(self) -> frozenset[str]:
@@ -143,7 +151,7 @@ class Zygote:
         """Ask for a sandbox at the other end of this socket. Raises ZygoteDied."""
         try:
             with self._lock:
-                socket.send_fds(self._control, [child.MESSAGE.pack(child.SPAWN, number)], [wire.fileno(), log])
+                socket.send_fds(self._control, [control.MESSAGE.pack(control.SPAWN, number)], [wire.fileno(), log])
         except OSError as error:
             raise ZygoteDied(str(error)) from error
 
@@ -152,8 +160,8 @@ class Zygote:
         with self._lock:
             try:
                 self._control.settimeout(REAP_SECONDS)
-                self._control.sendall(child.MESSAGE.pack(child.REAP, number))
-                _, told, value = child.REPLY.unpack(self._read(child.REPLY.size))
+                self._control.sendall(control.MESSAGE.pack(control.REAP, number))
+                _, told, value = control.REPLY.unpack(self._read(control.REPLY.size))
             except OSError as error:
                 raise ZygoteDied(str(error)) from error
         return told, value
@@ -172,7 +180,7 @@ class Zygote:
             poll = select.poll()
             poll.register(self._pidfd, select.POLLIN)
             poll.poll(2000)
-            # Where the host is PID 1 of a container, or a subreaper, the zygote became its child.
+            # Where the host is PID 1 of a container, or a subreaper, the zygote became its control.
             with contextlib.suppress(OSError):
                 os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
             os.close(self._pidfd)
@@ -184,6 +192,22 @@ class Zygote:
     def hang_up(self) -> None:
         """Close the socket; in a forked child of the host this is all there is to do."""
         self._control.close()
+
+
+def base_environment() -> dict[str, str]:
+    """Build what every sandbox's environment has, from nothing: what a process needs, and AWS Lambda's constants."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return {
+        "PATH": os.pathsep.join((os.path.dirname(sys.executable), "/usr/local/bin", "/usr/bin", "/bin")),
+        "LANG": "C.UTF-8",
+        "LC_CTYPE": "C.UTF-8",
+        "TZ": ":UTC",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_python{version}",
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "LAMBDA_RUNTIME_DIR": os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+    }
 
 
 def search_path() -> list[str]:

@@ -47,6 +47,7 @@ def main(wire: int, log: int) -> None:
     os.close(null)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = Worker(socket.socket(fileno=wire), Output(log))
+    worker.prepare()
     worker.say_hello()
     worker.run()
 
@@ -60,6 +61,17 @@ class Worker:
         self.peer = protocol.WorkerPeer()
         self.pid = os.getpid()
         self.orphans = Orphans()
+
+    def prepare(self) -> None:
+        """Do all that is the same for every function: a standby has it behind it when its function comes."""
+        self.output.install()
+        faulthandler.enable(self.output.log, all_threads=False)
+        _reseed()
+        # In a child that the handler forks, the wire is closed: it can neither answer nor keep the socket open.
+        os.register_at_fork(after_in_child=self.wire.close)
+        self.orphans.watch_own_children()
+        sys.argv[:] = [""]
+        os.umask(0o022)
 
     def say_hello(self) -> None:
         """Tell the host that this worker lives, and how to kill it."""
@@ -129,21 +141,13 @@ class Worker:
 
     def _settle(self, wanted: dict[str, Any]) -> None:
         """Take on the limits, the environment and the directory."""
-        os.environ.clear()
         os.environ.update(wanted["environment"])
-        time.tzset()
+        if "TZ" in wanted["environment"]:
+            time.tzset()
         os.chdir(wanted["directory"])
         tempfile.tempdir = None
-        os.umask(0o022)
         sys.path[:] = wanted["sys_path"]
-        sys.argv[:] = [""]
-        self.output.install()
-        faulthandler.enable(self.output.log, all_threads=False)
-        _reseed()
         _port.opened(SandboxPort(wanted["function"]))
-        # In a child that the handler forks, the wire is closed: it can neither answer nor keep the socket open.
-        os.register_at_fork(after_in_child=self.wire.close)
-        self.orphans.watch_own_children()
         apply(wanted["steps"])
 
     def _shape(self, handler: Callable[..., Any], wanted: dict[str, Any]) -> Callable[[Any, Context], Any]:

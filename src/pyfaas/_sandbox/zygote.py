@@ -4,10 +4,7 @@ The zygote: a fresh, single-threaded interpreter that forks every sandbox. (chil
 Started by the host on first use, in a session of its own. It moves into a PID namespace of its own, where it is PID 1:
 its death takes every sandbox with it, and it dies as soon as the host does.
 
-    host ──control socket──► START    where modules are found, what to import ahead; answered with what was found
-                             SPAWN n  two descriptors: the worker's socket and its log ──► fork
-                             REAP n   answered with how that worker ended
-                             PRELOAD  more to import ahead
+    host ──control socket (control.py)──► START, SPAWN, REAP, PRELOAD
     host's pidfd readable, or control socket at its end ──► exit
 
 Nothing here reads what a sandbox writes.
@@ -24,19 +21,14 @@ import select
 import signal
 import socket
 import sys
-from struct import Struct
+import time
 from typing import Any, NoReturn
 
 from pyfaas._confine import kernel
 from pyfaas._confine.plan import Host
 from pyfaas._descriptors import receive_descriptors
+from pyfaas._sandbox.control import EXITED, MESSAGE, NOT_FORKED, REAP, REPLY, SIGNALLED, SPAWN, START, UNKNOWN
 from pyfaas._sandbox.slots import Slots
-
-MESSAGE = Struct("<BQ")  # kind, and a sandbox's number or the length of what follows
-REPLY = Struct("<QBi")  # a sandbox's number, what is told, its value
-
-START, SPAWN, REAP, PRELOAD = 1, 2, 3, 4
-EXITED, SIGNALLED, NOT_FORKED, UNKNOWN = 1, 2, 3, 4
 
 _HAS_PIDFD = hasattr(os, "pidfd_open")
 
@@ -46,6 +38,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[2]))
     host = int(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()  # until a worker has its function; a collection would copy the pages that all share
     found = _enter_namespaces()
     if found.pid_namespace and os.fork() != 0:
         os._exit(0)  # the namespace begins with the next child: that is the zygote, this was only the way in
@@ -160,6 +153,9 @@ class Zygote:
     def _preload(self, wanted: dict[str, Any]) -> None:
         """Import ahead what every sandbox, or many, will need; what does not load here will tell so there."""
         self.directory = wanted["directory"]
+        os.environ.clear()
+        os.environ.update(wanted["environment"])  # what is the same in every sandbox
+        time.tzset()
         sys.path[:] = wanted["sys_path"]
         for name in wanted["modules"]:
             try:
