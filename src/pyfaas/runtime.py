@@ -292,7 +292,7 @@ class Runtime:
 
     def confinement(self) -> list[Holding]:
         """Tell, for each guarantee, how this host holds it: by the kernel, watched, or not held, by what and why."""
-        return hold((self._pool or self._open_pool()).host)
+        return hold((self._pool or self._open_pool()).zygote().host)
 
     def _refuse_what_is_not_held(self) -> None:
         missing = [one for one in self.confinement() if one.held == NOT_HELD]

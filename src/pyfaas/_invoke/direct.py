@@ -87,7 +87,7 @@ def _accept(pool: Pool, sandbox: Sandbox, answer: Answer, raw_id: bytes, began_a
         sandbox.tidy_log()
     pool.give_back(sandbox, monotonic())
     if sandbox.calls == 1:
-        pool.want_standby()
+        pool.supply.want_standby()
     return ending
 
 

@@ -19,7 +19,7 @@ warm and the surplus shows.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -197,6 +197,16 @@ class Ledger:
         shelf.idle.append(sandbox)
         return list(self._serve(shelf.budget)) if shelf.budget.waiting else []
 
+    def reserve_for_floor(self, shelf: Shelf) -> bool:
+        """Take a permit for loading one more provisioned sandbox; False if there are enough."""
+        if shelf.retired or shelf.live >= shelf.floor:
+            return False
+        shelf.live += 1
+        self.live += 1
+        shelf.in_flight += 1
+        shelf.budget.free -= 1
+        return True
+
     def arrived(self, shelf: Shelf, sandbox: Any) -> list[Grant]:
         """A provisioned sandbox that no call asked for."""
         shelf.live += 1
@@ -210,7 +220,9 @@ class Ledger:
         shelf.budget.free += 1
         self.gone(shelf)
         grants = list(self._serve(shelf.budget)) if shelf.budget.waiting else []
-        self.forget_if_empty(shelf)
+        if shelf.retired:
+            self.forget_if_empty(shelf)
+            grants += self.spare()
         return grants
 
     def gone(self, shelf: Shelf) -> None:
@@ -222,6 +234,10 @@ class Ledger:
         while budget.waiting and budget.free > 0:
             call = budget.waiting.popleft()
             yield Grant(call.turn, self._admit(call.shelf))
+
+    def spare(self) -> list[Grant]:
+        """Serve those who wait for the account's permits, some of which may have come back from a retired function."""
+        return list(self._serve(self.account)) if self.account.waiting else []
 
     # -- time and pressure ---------------------------------------------------------------------------------------------
 
@@ -235,11 +251,32 @@ class Ledger:
             self.forget_if_empty(shelf)
         return evicted
 
+    def old_slots(self, now: float, keep_alive: float) -> list[str]:
+        """Take off the directories of crashed sandboxes that no call came for in as long as one would be kept."""
+        old = []
+        for shelf in self.shelves.values():
+            while shelf.slots and now - shelf.slots[0][1] >= keep_alive:
+                old.append(shelf.slots.pop(0)[0])
+        return old
+
+    def drop_idle(self, which: Callable[[Any], bool]) -> list[Any]:
+        """Take off all idle sandboxes of a kind."""
+        dropped = []
+        for shelf in list(self.shelves.values()):
+            found = [sandbox for sandbox in shelf.idle if which(sandbox)]
+            shelf.idle[:] = [sandbox for sandbox in shelf.idle if not which(sandbox)]
+            dropped += found
+            for _ in found:
+                self.gone(shelf)
+            self.forget_if_empty(shelf)
+        return dropped
+
     def next_expiry(self, keep_alive: float) -> float | None:
-        """Tell when the next sandbox will have been idle for too long."""
+        """Tell when the next sandbox, or directory that one left, will have been idle for too long."""
         oldest = [
             shelf.idle[0].idle_since for shelf in self.shelves.values() if shelf.idle and shelf.live > shelf.floor
         ]
+        oldest += [shelf.slots[0][1] for shelf in self.shelves.values() if shelf.slots]
         return min(oldest) + keep_alive if oldest else None
 
     def surplus(self) -> list[Any]:

@@ -10,7 +10,7 @@ The caller makes its own sandbox and waits for it itself; the pool has no thread
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import os
 import threading
 import weakref
@@ -19,21 +19,19 @@ from time import monotonic
 from typing import Any
 
 from pyfaas import limits
-from pyfaas._confine.plan import Host
 from pyfaas._pool.policy import Assign, Call, Grant, Ledger, Shelf, Spawn, Wait
 from pyfaas._pool.statistics import FunctionStatistics, RuntimeStatistics
+from pyfaas._pool.supply import Supply
 from pyfaas._pool.watch import TICK_SECONDS, Watch
-from pyfaas._sandbox.packing import pack_handler, pack_init
-from pyfaas._sandbox.parent import Zygote, ZygoteDied
+from pyfaas._sandbox.packing import pack_handler
+from pyfaas._sandbox.parent import Zygote
 from pyfaas._sandbox.sandbox import MEASURE_SECONDS, Sandbox
-from pyfaas._sandbox.slots import Slots
 from pyfaas._sandbox.vitals import read_vitals
 from pyfaas._waits import Trip, Turn
 from pyfaas.errors import ConfigurationError, HostError, InvokeError, Throttled
 from pyfaas.functions import Function
 
 YOUNG_SECONDS = 0.020
-OPEN_FILES_SPARE = 64
 
 pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
@@ -47,19 +45,12 @@ class Pool:
         self.calls = 0
         self.closed = False
         self.inherited_from = 0  # the pid of the parent, in a forked child
-        self.spawned = self.evicted = self.died = 0
+        self.evicted = self.died = 0
         self.running: set[Sandbox] = set()
         self._wait_when_full = when_full == "wait"
         self._keep_alive = keep_alive
         self._lock = threading.Lock()
-        self._start_lock = threading.Lock()
-        self._numbers = itertools.count(1)
-        self._zygote: Zygote | None = None
-        self._slots = Slots()
-        self._standby: Sandbox | None = None
-        self._standby_wanted = False
-        self._ended = False
-        self._dying: list[Sandbox] = []
+        self.supply = Supply(self.check_open, self._wake_watch)
         self._idle_again = threading.Condition(self._lock)
         self.watch: Watch | None = None
         pools.add(self)
@@ -82,6 +73,7 @@ class Pool:
                     replaced += self.ledger.retire(other)
             options = function.options
             shelf = self.ledger.add(function, options.reserved_concurrency, options.provisioned_concurrency)
+            self._hand_out(self.ledger.spare())
             if shelf is None:
                 raise ConfigurationError(
                     f"reserved_concurrency={options.reserved_concurrency} of {function.name!r}: the runtime has only "
@@ -92,7 +84,7 @@ class Pool:
         if options.provisioned_concurrency:
             self._watch().wake()
         if function.is_async:
-            self.zygote().preload(["asyncio"])
+            self.supply.preload("asyncio")
         return shelf
 
     # -- the fast path -------------------------------------------------------------------------------------------------
@@ -222,190 +214,102 @@ class Pool:
     # -- making sandboxes ----------------------------------------------------------------------------------------------
 
     def zygote(self) -> Zygote:
-        """Give the zygote, starting it on first use and after its death."""
-        zygote = self._zygote
-        if zygote is not None:
-            return zygote
-        with self._start_lock:
-            self.check_open()
-            if self._zygote is None:
-                self._zygote = Zygote(self._slots.root)
-            return self._zygote
+        """Give the zygote, started."""
+        return self.supply.zygote()
 
-    @property
-    def host(self) -> Host:
-        """What the zygote found of this host."""
-        return self.zygote().host
+    def zygote_died(self, zygote: Zygote) -> None:
+        """Forget a zygote that died, with all its idle sandboxes; the next call starts another."""
+        if not self.supply.forget(zygote):
+            return
+        with self._lock:
+            orphans = self.ledger.drop_idle(lambda sandbox: sandbox.zygote is zygote)
+            for sandbox in orphans:
+                self._keep_slot(sandbox)
+        for sandbox in orphans:
+            sandbox.close()
 
     def _watch(self) -> Watch:
         if self.watch is None:
-            with self._start_lock:
+            with self._lock:
                 if self.watch is None:
                     self.watch = Watch(self)
         return self.watch
 
+    def _wake_watch(self) -> None:
+        if self.watch is not None:
+            self.watch.wake()
+
     def _spawn(self, shelf: Shelf, *, suppressed: bool = False) -> Sandbox:
-        """Make the sandbox of a call, from the standby if there is one."""
-        sandbox = self._blank()
-        try:
-            self._settle(sandbox, shelf, "on-demand", suppressed=suppressed)
-            with self._lock:
-                self.check_open()
-                sandbox.shelf = shelf
-                shelf.cold_starts += 1
-                self.running.add(sandbox)
-        except BaseException:
-            self._retire_blank(sandbox)
-            raise
+        """Make the sandbox of a call."""
+        sandbox = self._make(shelf, "on-demand", suppressed=suppressed)
+        with self._lock:
+            shelf.cold_starts += 1
+            self.running.add(sandbox)
         watch = self._watch()
         if watch.parked:
             watch.wake()
         return sandbox
 
-    def _settle(self, sandbox: Sandbox, shelf: Shelf, kind: str, *, suppressed: bool = False) -> None:
-        """Give a blank sandbox its function and its directory."""
-        function = shelf.function
-        options = function.options
-        with self._lock:
-            sandbox.slot = shelf.slots.pop()[0] if shelf.slots else ""
-        if not sandbox.slot:
-            with self._start_lock:
-                sandbox.slot = self._slots.make()
-        init = pack_init(function, shelf.handler, sandbox.zygote.host, sandbox.slot, sandbox.number, kind)
-        sandbox.assign(init, float(options.timeout), options.memory * limits.MB, suppressed=suppressed)
+    def _make(self, shelf: Shelf, kind: str, *, suppressed: bool = False) -> Sandbox:
+        sandbox = self.supply.blank()
+        try:
+            with self._lock:
+                self.check_open()
+                slot = shelf.slots.pop()[0] if shelf.slots else ""
+            sandbox.shelf = shelf
+            self.supply.settle(sandbox, shelf.function, shelf.handler, kind, slot, suppressed=suppressed)
+        except BaseException:
+            self.supply.retire(sandbox)
+            raise
+        return sandbox
 
-    def _blank(self) -> Sandbox:
-        with self._lock:
-            sandbox, self._standby = self._standby, None
-        if sandbox is not None and sandbox.zygote is self._zygote:
-            return sandbox
-        if sandbox is not None:
-            self._retire_blank(sandbox)
-        return self._make_blank()
-
-    def _make_blank(self) -> Sandbox:
-        for attempt in range(2):
-            zygote = self.zygote()
-            try:
-                _make_room_for_descriptors()
-                sandbox = Sandbox(zygote, next(self._numbers))
-            except ZygoteDied as error:
-                self.zygote_died(zygote)
-                if attempt:
-                    raise HostError(f"the process that makes sandboxes died twice: {error}") from error
-            except OSError as error:
-                raise HostError(f"no sandbox could be made: {error}") from error
-            else:
-                self.spawned += 1
-                return sandbox
-        raise AssertionError
-
-    def zygote_died(self, zygote: Zygote) -> None:
-        """Forget a zygote that died, with all its idle sandboxes; the next call starts another."""
-        with self._start_lock:
-            if self._zygote is not zygote:
-                return
-            self._zygote = None
-        orphans: list[Any] = []
-        with self._lock:
-            for shelf in self.ledger.shelves.values():
-                kept = [sandbox for sandbox in shelf.idle if sandbox.zygote is not zygote]
-                gone = [sandbox for sandbox in shelf.idle if sandbox.zygote is zygote]
-                shelf.idle[:] = kept
-                orphans += gone
-                for _ in gone:
-                    self.ledger.gone(shelf)
-            if self._standby is not None and self._standby.zygote is zygote:
-                orphans.append(self._standby)
-                self._standby = None
-        for sandbox in orphans:
-            self._keep_slot(sandbox)
-            sandbox.close()
-        zygote.close()
-
-    def want_standby(self) -> None:
-        """A cold start is over: let the watch make the next blank one, after the answer and not beside it."""
-        if self._standby is None and self.watch is not None:
-            self._standby_wanted = True
-            self.watch.wake()
-
-    def _refill(self) -> None:
-        """Make the next standby, and load what is provisioned and missing; nothing is waited for."""
+    def _load_ahead(self) -> None:
+        """Send new sandboxes the init of what is provisioned and missing; whoever takes one waits for the rest."""
         with self._lock:
             missing = [s for s in self.ledger.shelves.values() if s.live < s.floor and not s.retired]
-        try:
-            for shelf in missing:
-                self._load_ahead(shelf)
-            if self._standby_wanted and self._standby is None:
-                self._standby_wanted = False
-                self._keep_standby(self._make_blank())
-        except (HostError, InvokeError):
-            return  # a call will tell
-
-    def _keep_standby(self, sandbox: Sandbox) -> None:
-        with self._lock:
-            keep = self._standby is None and not self.closed
-            if keep:
-                self._standby = sandbox
-        if not keep:
-            self._retire_blank(sandbox)
-
-    def _load_ahead(self, shelf: Shelf) -> None:
-        """Send a new sandbox its init; whoever takes it first waits for what is still to be loaded."""
-        sandbox = self._blank()
-        self._settle(sandbox, shelf, "provisioned-concurrency")
-        sandbox.provisioned = True
-        sandbox.shelf = shelf
-        if not sandbox.send_init():
-            self._retire_blank(sandbox)
-            return
-        with self._lock:
-            if shelf.live < shelf.floor and not (shelf.retired or self.closed):
-                sandbox.idle_since = monotonic()
-                self._hand_out(self.ledger.arrived(shelf, sandbox))
-                return
-        self._retire_blank(sandbox)
+        for shelf in missing:
+            sandbox = self._make(shelf, "provisioned-concurrency")
+            sandbox.provisioned = True
+            sent = sandbox.send_init()
+            with self._lock:
+                kept = sent and shelf.live < shelf.floor and not (shelf.retired or self.closed)
+                if kept:
+                    sandbox.idle_since = monotonic()
+                    self._hand_out(self.ledger.arrived(shelf, sandbox))
+            if not kept:
+                self.supply.retire(sandbox)
 
     def provision(self, function: Function[Any, Any]) -> Trip[None]:
         """Load as many sandboxes as ``provisioned_concurrency`` says. Raises Lost where one does not load."""
         shelf = self.shelf_of(function)
+        self._watch()
         while True:
             with self._lock:
                 self.check_open()
-                if shelf.retired or shelf.live >= shelf.floor:
+                if not self.ledger.reserve_for_floor(shelf):
                     return
-                shelf.live += 1
-                self.ledger.live += 1
-                shelf.in_flight += 1
-                shelf.budget.free -= 1
-            self._watch()
-            sandbox: Sandbox | None = None
             try:
-                sandbox = self._blank()
-                self._settle(sandbox, shelf, "provisioned-concurrency")
-                sandbox.shelf = shelf
-                sandbox.started_at = monotonic()
-                sandbox.due_at = sandbox.started_at + limits.INIT_SECONDS
-                with self._lock:
-                    self.running.add(sandbox)
-                yield from sandbox.open()
+                sandbox = self._make(shelf, "provisioned-concurrency")
             except BaseException:
-                if sandbox is None:
-                    with self._lock:
-                        self._hand_out(self.ledger.lost(shelf))
-                else:
-                    sandbox.shelf = shelf
-                    self.discard(sandbox)
+                with self._lock:
+                    self._hand_out(self.ledger.lost(shelf))
                 raise
             sandbox.provisioned = True
-            sandbox.calls = -1  # loading it was not a call
-            self.count(shelf, -1)
-            self.give_back(sandbox, monotonic())
+            sandbox.begin()
+            sandbox.due_at = sandbox.started_at + limits.INIT_SECONDS
+            with self._lock:
+                self.running.add(sandbox)
+            try:
+                yield from sandbox.open()
+            except BaseException:
+                self.discard(sandbox)
+                raise
+            self.return_lane(sandbox)
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
     def discard(self, sandbox: Sandbox) -> None:
-        """A sandbox at work is of no more use: kill it, give its permit back, bury it when it is gone."""
+        """A sandbox at work is of no more use: kill it, give its permit back, have it buried when it is gone."""
         sandbox.kill()
         with self._lock:
             if sandbox not in self.running:
@@ -413,10 +317,9 @@ class Pool:
             self.running.discard(sandbox)
             self.died += 1
             self._keep_slot(sandbox)
-            self._dying.append(sandbox)
             self._hand_out(self.ledger.lost(sandbox.shelf))
             self._idle_again.notify_all()
-        self._leave_to_watch()
+        self.supply.retire(sandbox)
 
     def _keep_slot(self, sandbox: Sandbox) -> None:
         """A crash empties memory, not ``/tmp``: the next sandbox of this function finds the files (as in AWS)."""
@@ -428,58 +331,21 @@ class Pool:
     def _evict(self, sandboxes: Iterable[Any]) -> None:
         for sandbox in sandboxes:
             self.evicted += 1
-            self._retire_blank(sandbox)
-
-    def _retire_blank(self, sandbox: Sandbox) -> None:
-        """Kill a sandbox that nobody uses and let the watch bury it."""
-        sandbox.kill()
-        with self._lock:
-            self._dying.append(sandbox)
-        self._leave_to_watch()
-
-    def _leave_to_watch(self) -> None:
-        """Let the watch bury what is dying; where it has ended, all is gone and can be buried here."""
-        if self._ended:
-            self._bury()
-        elif self.watch is not None:
-            self.watch.wake()
-
-    def _bury(self) -> None:
-        with self._lock:
-            gone = [sandbox for sandbox in self._dying if sandbox.is_gone()]
-            self._dying = [sandbox for sandbox in self._dying if sandbox not in gone]
-        for sandbox in gone:
-            sandbox.bury()
-            self._remove_slot(sandbox.slot)
-
-    def _remove_old_slots(self, now: float) -> None:
-        """Remove the directories of crashed sandboxes that no call came for as long as a sandbox would be kept."""
-        old = []
-        with self._lock:
-            for shelf in self.ledger.shelves.values():
-                while shelf.slots and now - shelf.slots[0][1] >= self._keep_alive:
-                    old.append(shelf.slots.pop(0)[0])
-        for slot in old:
-            self._remove_slot(slot)
-
-    def _remove_slot(self, slot: str) -> None:
-        if slot:
-            self._slots.remove(slot)
+            self.supply.retire(sandbox)
 
     # -- what the watch calls ------------------------------------------------------------------------------------------
 
     def busy(self) -> bool:
         """Tell whether anything is in flight or on its way out."""
-        return bool(self.running or self._dying)
+        return bool(self.running or self.supply.dying)
 
     def next_due(self, now: float, *, ticking: bool) -> float | None:
         """Tell in how many seconds the watch must look again; None: when it is woken."""
         with self._lock:
             expiry = self.ledger.next_expiry(self._keep_alive)
             due = [expiry - now] if expiry is not None else []
-            due += [s.slots[0][1] + self._keep_alive - now for s in self.ledger.shelves.values() if s.slots]
             due += [sandbox.due_at + sandbox.grace - now for sandbox in self.running]
-            if self._dying:
+            if self.supply.dying:
                 due.append(0.002)
         if ticking:
             due.append(TICK_SECONDS)
@@ -498,11 +364,15 @@ class Pool:
                 self._look_at(sandbox, now)
         with self._lock:
             expired = self.ledger.expired(now, self._keep_alive)
+            self._hand_out(self.ledger.spare())
+            old_slots = self.ledger.old_slots(now, self._keep_alive)
         self._evict(expired)
-        if self._dying:
-            self._bury()
-        self._remove_old_slots(now)
-        self._refill()
+        self.supply.remove_slots(old_slots)
+        if self.supply.dying:
+            self.supply.bury()
+        with contextlib.suppress(HostError, InvokeError):  # a call will tell
+            self._load_ahead()
+            self.supply.refill()
 
     def _look_at(self, sandbox: Sandbox, now: float) -> None:
         if sandbox.pid <= 0:
@@ -551,8 +421,8 @@ class Pool:
                 idle=sum(one.idle for one in every),
                 in_flight=sum(one.in_flight for one in every),
                 waiting=sum(one.waiting for one in every),
-                standby=int(self._standby is not None),
-                spawned=self.spawned,
+                standby=int(self.supply.standby is not None),
+                spawned=self.supply.spawned,
                 evicted=self.evicted,
                 died=self.died,
                 functions=functions,
@@ -591,34 +461,19 @@ class Pool:
     def _end_all(self) -> None:
         if self.watch is not None:
             self.watch.stop()
-        with self._start_lock:
-            zygote, self._zygote = self._zygote, None
-        if zygote is not None:
-            zygote.close()
         with self._lock:
-            sandboxes = [sandbox for shelf in self.ledger.shelves.values() for sandbox in shelf.idle]
-            sandboxes += self._dying
-            sandboxes += [self._standby] if self._standby is not None else []
-            self._standby = None
-            self._dying = []
-            self._ended = True
-            for shelf in self.ledger.shelves.values():
-                shelf.idle.clear()
-        for sandbox in sandboxes:
-            sandbox.close()
-        self._slots.close()
+            idle = self.ledger.drop_idle(lambda _: True)
+        self.supply.close(idle)
 
     def abandon(self, parent: int) -> None:
         """In a forked child: close the copies of the parent's descriptors, touch nothing else. No lock is taken."""
         self.inherited_from = parent
         self._lock = threading.Lock()
-        self._start_lock = threading.Lock()
-        if self._zygote is not None:
-            self._zygote.hang_up()
         if self.watch is not None:
             self.watch.close()
-        sandboxes = [sandbox for shelf in self.ledger.shelves.values() for sandbox in shelf.idle]
-        for sandbox in (*sandboxes, *self._dying, *self.running, *([self._standby] if self._standby else [])):
+        self.supply.abandon()
+        idle = [sandbox for shelf in self.ledger.shelves.values() for sandbox in shelf.idle]
+        for sandbox in (*idle, *self.running):
             sandbox.abandon()
 
 
@@ -649,18 +504,3 @@ def _throttled(shelf: Shelf, reason: str) -> Throttled:
     else:
         told = f"Rate Exceeded. All {budget.size} permits are taken; {shelf.function.name!r} was not invoked"
     return Throttled(told, reason)
-
-
-def _make_room_for_descriptors() -> None:
-    """Raise the soft limit of open files to the hard one, but only when it comes near. Raises HostError."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    probe = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    os.close(probe)
-    if soft == resource.RLIM_INFINITY or probe < soft - OPEN_FILES_SPARE:
-        return
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    elif probe >= soft - 8:
-        raise HostError(f"{probe} files are open, the limit is {soft} (ulimit -Hn): a sandbox needs three more")

@@ -1,0 +1,210 @@
+"""
+Where sandboxes come from and where they go: the zygote, the blank one on stand-by, the slots, the dying.
+
+    blank() ──► settle(function) ──► at work, idle, at work ... (pool.py) ──► retire() ──► bury()
+
+Nothing here knows of permits or calls. One lock for what is kept, one for starting the zygote; neither is held while a
+process is waited for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pyfaas import limits
+from pyfaas._sandbox.packing import pack_init
+from pyfaas._sandbox.parent import Zygote, ZygoteDied
+from pyfaas._sandbox.sandbox import Sandbox
+from pyfaas._sandbox.slots import Slots
+from pyfaas.errors import HostError, InternalError
+from pyfaas.functions import Function
+
+SPARE_DESCRIPTORS = 64
+
+
+class Supply:
+    """The processes of one pool."""
+
+    def __init__(self, check_open: Callable[[], None], wake_watch: Callable[[], None]) -> None:
+        self.slots = Slots()
+        self.standby: Sandbox | None = None
+        self.dying: list[Sandbox] = []
+        self.spawned = 0
+        self.current: Zygote | None = None
+        self._check_open = check_open
+        self._wake_watch = wake_watch
+        self._standby_wanted = False
+        self._ended = False
+        self._modules: set[str] = set()
+        self._lock = threading.Lock()
+        self._start_lock = threading.Lock()
+        self._numbers = itertools.count(1)
+
+    # -- the zygote ----------------------------------------------------------------------------------------------------
+
+    def zygote(self) -> Zygote:
+        """Give the zygote, starting it on first use and after its death."""
+        zygote = self.current
+        if zygote is not None:
+            return zygote
+        with self._start_lock:
+            self._check_open()
+            if self.current is None:
+                self.current = Zygote(self.slots.root, self._modules)
+            return self.current
+
+    def preload(self, module: str) -> None:
+        """Have a module imported ahead of all sandboxes to come."""
+        if module not in self._modules:
+            self._modules.add(module)
+            self.zygote().preload([module])
+
+    def forget(self, zygote: Zygote) -> bool:
+        """Let go of a zygote that died; False if somebody did before. The next sandbox starts another."""
+        with self._start_lock:
+            if self.current is not zygote:
+                return False
+            self.current = None
+        with self._lock:
+            standby, self.standby = self.standby, None
+        if standby is not None:
+            standby.close()
+        zygote.close()
+        return True
+
+    # -- making --------------------------------------------------------------------------------------------------------
+
+    def blank(self) -> Sandbox:
+        """Give a blank sandbox: the one on stand-by, or a new one. Raises HostError."""
+        with self._lock:
+            sandbox, self.standby = self.standby, None
+        if sandbox is None:
+            return self._make()
+        if sandbox.zygote is self.current:
+            return sandbox
+        self.retire(sandbox)
+        return self._make()
+
+    def _make(self) -> Sandbox:
+        for attempt in range(2):
+            zygote = self.zygote()
+            try:
+                _make_room_for_descriptors()
+                sandbox = Sandbox(zygote, next(self._numbers))
+            except ZygoteDied as error:
+                self.forget(zygote)
+                if attempt:
+                    raise HostError(f"the process that makes sandboxes died twice: {error}") from error
+            except OSError as error:
+                raise HostError(f"no sandbox could be made: {error}") from error
+            else:
+                self.spawned += 1
+                return sandbox
+        raise InternalError("a loop of two ended")
+
+    def settle(
+        self,
+        sandbox: Sandbox,
+        function: Function[Any, Any],
+        handler: tuple[Any, ...],
+        kind: str,
+        slot: str,
+        *,
+        suppressed: bool = False,
+    ) -> None:
+        """Give a blank sandbox its function and its directory; ``kind`` is AWS's initialization type."""
+        options = function.options
+        with self._lock:
+            sandbox.slot = slot or self.slots.make()
+        init = pack_init(function, handler, sandbox.zygote.host, sandbox.slot, sandbox.number, kind)
+        sandbox.assign(init, float(options.timeout), options.memory * limits.MB, suppressed=suppressed)
+
+    def want_standby(self) -> None:
+        """A cold start is over: let the watch make the next blank one, after the answer and not beside it."""
+        if self.standby is None:
+            self._standby_wanted = True
+            self._wake_watch()
+
+    def refill(self) -> None:
+        """Make the next standby, if one is wanted. Raises HostError."""
+        if not self._standby_wanted or self.standby is not None:
+            return
+        self._standby_wanted = False
+        self._keep_standby(self._make())
+
+    def _keep_standby(self, sandbox: Sandbox) -> None:
+        with self._lock:
+            keep = self.standby is None and not self._ended
+            if keep:
+                self.standby = sandbox
+        if not keep:
+            self.retire(sandbox)
+
+    # -- ends ----------------------------------------------------------------------------------------------------------
+
+    def retire(self, sandbox: Sandbox) -> None:
+        """Kill a sandbox that nobody uses; it is buried by the watch, or here where that has ended."""
+        sandbox.kill()
+        with self._lock:
+            self.dying.append(sandbox)
+        if self._ended:
+            self.bury()
+        else:
+            self._wake_watch()
+
+    def bury(self) -> None:
+        """Close what is held of the sandboxes that are gone, and remove their directories."""
+        with self._lock:
+            gone = [sandbox for sandbox in self.dying if sandbox.is_gone()]
+            self.dying = [sandbox for sandbox in self.dying if sandbox not in gone]
+        for sandbox in gone:
+            sandbox.bury()
+            self.remove_slots([sandbox.slot])
+
+    def remove_slots(self, slots: Iterable[str]) -> None:
+        """Remove directories that no sandbox uses any more."""
+        for slot in slots:
+            if slot:
+                self.slots.remove(slot)
+
+    def close(self, sandboxes: Iterable[Sandbox]) -> None:
+        """End every process, and close what is held of these sandboxes and of our own."""
+        with self._start_lock:
+            zygote, self.current = self.current, None
+        if zygote is not None:
+            zygote.close()
+        with self._lock:
+            self._ended = True
+            rest = [*sandboxes, *self.dying, *([self.standby] if self.standby is not None else [])]
+            self.dying = []
+            self.standby = None
+        for sandbox in rest:
+            sandbox.close()
+        self.slots.close()
+
+    def abandon(self) -> None:
+        """In a forked child of the host: close the copies, touch nothing else. No lock is taken."""
+        self._ended = True
+        if self.current is not None:
+            self.current.hang_up()
+        for sandbox in (*self.dying, *([self.standby] if self.standby is not None else [])):
+            sandbox.abandon()
+
+
+def _make_room_for_descriptors() -> None:
+    """Raise the soft limit of open files to the hard one, but only when it comes near. Raises HostError."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    probe = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.close(probe)
+    if soft == resource.RLIM_INFINITY or probe < soft - SPARE_DESCRIPTORS:
+        return
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    elif probe >= soft - 8:
+        raise HostError(f"{probe} files are open, the limit is {soft} (ulimit -Hn): a sandbox needs three more")
