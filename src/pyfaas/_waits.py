@@ -78,7 +78,7 @@ async def run_async(trip: Trip[T]) -> T:
 # -- where async code runs ---------------------------------------------------------------------------------------------
 
 # How long an async caller turns its loop over before it lets the loop sleep on the socket: a warm answer takes 30 to
-# 60 us, a registered wake-up adds 20 to 60 to that.
+# 60 us, being woken by the loop adds 20 to 60 to that.
 SPIN_SECONDS = 100e-6
 # With more callers than this in one process, spinning would only take turns away from the others.
 SPINNERS = 2
@@ -127,7 +127,7 @@ class Channel:
     out first; in the async world the watch alone keeps the time.
     """
 
-    __slots__ = ("_future", "_loop", "_recv", "fileno", "send", "sock", "suspended")
+    __slots__ = ("_recv", "fileno", "send", "sock", "suspended")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -135,8 +135,6 @@ class Channel:
         self.send = sock.send
         self._recv = sock.recv
         self.suspended = False  # an async caller has waited here
-        self._loop: Any = None
-        self._future: Any = None
 
     def block(self) -> bytes:
         """Receive in this thread."""
@@ -199,64 +197,22 @@ class Channel:
                 pass
 
     async def readable(self, loop: Any) -> None:
-        """Wait in this asyncio loop; the reader stays registered, for registering it costs more than a call."""
-        self._future = future = loop.create_future()
-        self.register(loop)
+        """Wait in this asyncio loop. Only what outlasts the spin comes here, and leaves no trace in the loop."""
+        future = loop.create_future()
+        loop.add_reader(self.fileno, _resolve, future)
         try:
             await future
         finally:
-            self._future = None
-
-    def register(self, loop: Any) -> None:
-        """Let this loop, and no other, watch the socket."""
-        if self._loop is not loop:
-            self._unregister()
-            loop.add_reader(self.fileno, self._on_readable)
-            self._loop = loop
-
-    def _on_readable(self) -> None:
-        future = self._future
-        if future is not None:
-            if not future.done():
-                future.set_result(None)
-            return
-        # Nobody waits in this loop. The loop may be telling old news (a spin was faster); but where bytes do lie here,
-        # a thread is reading them or the sandbox has died, and the loop must not be woken for them for ever.
-        try:
-            self._recv(1, DONTWAIT | socket.MSG_PEEK)
-        except BlockingIOError:
-            return
-        except OSError:
-            pass
-        self._loop.remove_reader(self.fileno)
-        self._loop = None
-
-    def _unregister(self) -> None:
-        loop, self._loop = self._loop, None
-        if loop is not None and not loop.is_closed():
-            if running_loop() is loop:
-                loop.remove_reader(self.fileno)
-            else:
-                loop.call_soon_threadsafe(loop.remove_reader, self.fileno)
+            loop.remove_reader(self.fileno)
 
     def close(self) -> None:
-        """Hang up. Where a loop still watches, it closes the socket itself, after it has stopped to."""
-        loop, self._loop = self._loop, None
-        if loop is None or loop.is_closed():
-            self.sock.close()
-            return
+        """Hang up."""
+        self.sock.close()
 
-        def finish() -> None:
-            loop.remove_reader(self.fileno)
-            self.sock.close()
 
-        if running_loop() is loop:
-            finish()
-            return
-        try:
-            loop.call_soon_threadsafe(finish)
-        except RuntimeError:  # it closed in this very moment
-            self.sock.close()
+def _resolve(future: Any) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class Greeting:
@@ -359,7 +315,7 @@ class AnyReadable:
 
         loop = running_loop()
         if loop is not None:
-            await self._suspend_registered(loop)
+            await self._suspend_in(loop)
             return
         with anyio.move_on_after(max(self._seconds, 0.0)):
             async with anyio.create_task_group() as group:
@@ -368,20 +324,14 @@ class AnyReadable:
                 for channel in self._writers:
                     group.start_soon(wait, anyio.wait_writable, channel)
 
-    async def _suspend_registered(self, loop: Any) -> None:
-        """One future stands for all the readers that stay registered."""
+    async def _suspend_in(self, loop: Any) -> None:
+        """Wait in an asyncio loop, with one future for all."""
         future = loop.create_future()
-
-        def wake() -> None:
-            if not future.done():
-                future.set_result(None)
-
         for channel in (*self._readers, *self._writers):
-            channel._future = future
-            channel.register(loop)
+            loop.add_reader(channel.fileno, _resolve, future)
         for channel in self._writers:
-            loop.add_writer(channel.fileno, wake)
-        timer = loop.call_later(max(self._seconds, 0.0), wake)
+            loop.add_writer(channel.fileno, _resolve, future)
+        timer = loop.call_later(max(self._seconds, 0.0), _resolve, future)
         try:
             await future
         finally:
@@ -389,7 +339,7 @@ class AnyReadable:
             for channel in self._writers:
                 loop.remove_writer(channel.fileno)
             for channel in (*self._readers, *self._writers):
-                channel._future = None
+                loop.remove_reader(channel.fileno)
 
 
 class NextEvent:

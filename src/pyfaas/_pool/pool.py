@@ -32,6 +32,7 @@ from pyfaas.errors import ConfigurationError, HostError, InvokeError, Throttled
 from pyfaas.functions import Function
 
 YOUNG_SECONDS = 0.020
+FORSAKEN_SECONDS = 5.0
 
 pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
@@ -95,6 +96,7 @@ class Pool:
             sandbox: Sandbox | None = self.ledger.take(shelf)
             if sandbox is None:
                 return None
+            sandbox.begin()  # before the watch can see it
             self.running.add(sandbox)
             self.calls += 1
         watch = self.watch
@@ -141,19 +143,12 @@ class Pool:
 
     def obtain(self, shelf: Shelf, *, suppressed: bool = False) -> Trip[Sandbox]:
         """Find a permit and a sandbox, waiting for the one and making the other where it must be."""
-        while True:
-            sandbox = yield from self._obtain_once(shelf, suppressed)
-            if sandbox is not None:
-                self.calls += 1
-                return sandbox
-            shelf = self.shelf_of(shelf.function)  # it was retired while this call waited
-
-    def _obtain_once(self, shelf: Shelf, suppressed: bool) -> Trip[Sandbox | None]:
         turn = Turn()
         with self._lock:
             self.check_open()
             action = self.ledger.request(shelf, turn)
             if isinstance(action, Assign):
+                action.sandbox.begin()
                 self.running.add(action.sandbox)
             elif isinstance(action, Wait) and not (self._wait_when_full or self.closed):
                 self.ledger.cancel(turn, shelf.budget)
@@ -166,8 +161,11 @@ class Pool:
         if isinstance(action, Assign):
             if watch.parked:
                 watch.wake()
+            action.sandbox.begin()
+            self.calls += 1
             return action.sandbox  # type: ignore[no-any-return]
         self._evict(action.evict)
+        self.calls += 1
         try:
             return self._spawn(shelf, suppressed=suppressed)
         except BaseException:
@@ -199,6 +197,7 @@ class Pool:
         """Tell those who waited; under the lock, so that no turn is both granted and cancelled."""
         for grant in grants:
             if isinstance(grant.action, Assign):
+                grant.action.sandbox.begin()
                 self.running.add(grant.action.sandbox)
             grant.turn.grant(grant.action)
 
@@ -244,6 +243,7 @@ class Pool:
         sandbox = self._make(shelf, "on-demand", suppressed=suppressed)
         with self._lock:
             shelf.cold_starts += 1
+            sandbox.begin()
             self.running.add(sandbox)
         watch = self._watch()
         if watch.parked:
@@ -355,7 +355,9 @@ class Pool:
         """Look at everything once."""
         for sandbox in tuple(self.running):
             age = now - sandbox.started_at
-            if now >= sandbox.due_at + sandbox.grace:
+            if sandbox.dying and now >= sandbox.due_at + FORSAKEN_SECONDS and not sandbox.pipelined:
+                self.discard(sandbox)  # its caller was interrupted between taking it and minding it
+            elif now >= sandbox.due_at + sandbox.grace:
                 if sandbox.pipelined and sandbox.has_unread():
                     sandbox.begin()  # it answered; whoever takes the stream is in no hurry
                 else:

@@ -144,8 +144,7 @@ class Sandbox:
     # -- one exchange --------------------------------------------------------------------------------------------------
 
     def exchange(self, payload: bytes, raw_id: bytes) -> Trip[Answer]:
-        """Send an invocation and wait for its answer. Raises Lost."""
-        self.begin()
+        """Send an invocation and wait for its answer; its clock has begun. Raises Lost."""
         frame = self.peer.invoke(self.timeout, raw_id, payload)
         try:
             if self.peer.phase is protocol.OPEN:
