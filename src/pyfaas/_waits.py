@@ -95,9 +95,6 @@ class _Turn:
         yield
 
 
-_turn = _Turn()
-
-
 def running_loop() -> Any:
     """Give the asyncio loop whose task is running in this thread, or None (under trio, or outside of any loop)."""
     asyncio = sys.modules.get("asyncio")
@@ -153,15 +150,13 @@ class Channel:
             return recv(CHUNK_BYTES, DONTWAIT)
         except BlockingIOError:
             pass
-        loop = running_loop()
-        if loop is None:
-            return await self._suspend_elsewhere()
         if _spinning < SPINNERS:
             _spinning += 1
+            turn = _Turn if running_loop() is not None else sys.modules["trio"].lowlevel.checkpoint
             try:
                 until = monotonic() + SPIN_SECONDS
                 while monotonic() < until:
-                    await _turn
+                    await turn()
                     try:
                         return recv(CHUNK_BYTES, DONTWAIT)
                     except BlockingIOError:
@@ -169,7 +164,7 @@ class Channel:
             finally:
                 _spinning -= 1
         while True:
-            await self.readable(loop)
+            await self.wait_readable()
             try:
                 return recv(CHUNK_BYTES, DONTWAIT)
             except BlockingIOError:
@@ -184,17 +179,6 @@ class Channel:
             import anyio
 
             await anyio.wait_readable(self.sock)
-
-    async def _suspend_elsewhere(self) -> bytes:
-        """Receive under trio, whose own watch on a socket costs about as much as a spin."""
-        import anyio
-
-        while True:
-            await anyio.wait_readable(self.sock)
-            try:
-                return self._recv(CHUNK_BYTES, DONTWAIT)
-            except BlockingIOError:
-                pass
 
     async def readable(self, loop: Any) -> None:
         """Wait in this asyncio loop. Only what outlasts the spin comes here, and leaves no trace in the loop."""
