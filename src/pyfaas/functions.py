@@ -75,7 +75,7 @@ class Function(Generic[Event, Result]):
         Raises FunctionError (one of its kinds) if the function failed, InvokeError if the call was refused,
         ConfigurationError if the handler cannot travel, HostError if this machine cannot.
         """
-        return cast("Result", _port.current().invoke(self, event, tenant=tenant))
+        return _port.current().invoke(self, event, tenant=tenant)  # type: ignore[no-any-return]
 
     async def ainvoke(self, event: Event, *, tenant: str | None = None) -> Result:
         """Do the same from async code, on asyncio or trio. Cancelling it kills the sandbox."""

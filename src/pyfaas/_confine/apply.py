@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -50,6 +51,9 @@ def apply(steps: Iterable[Step]) -> None:
         _HANDS[name](*arguments)
 
 
+_CORES = os.cpu_count() or 1
+
+
 class CpuBackstop:
     """
     A soft RLIMIT_CPU a little above what the next call may use.
@@ -58,14 +62,17 @@ class CpuBackstop:
     watch cannot (a stopped host); a handler can lift it.
     """
 
-    __slots__ = ("_armed_at", "_seconds")
+    __slots__ = ("_armed_at", "_seconds", "due_at")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._armed_at = -2.0
+        self.due_at = 0.0  # of the monotonic clock: before it, too little CPU time can have passed to look again
 
-    def arm(self, used: float) -> None:
-        """Allow ``seconds`` and 1 to 3 more, from the ``used`` seconds of CPU time on."""
+    def arm(self, now: float) -> None:
+        """Allow ``seconds`` and 1 to 3 more, from the CPU time used so far on."""
+        self.due_at = now + 1.0 / _CORES
+        used = time.process_time()
         if used - self._armed_at >= 1.0:
             self._armed_at = used
             _, hard = resource.getrlimit(resource.RLIMIT_CPU)

@@ -468,15 +468,13 @@ class Pool:
         self.supply.close(idle)
 
     def abandon(self, parent: int) -> None:
-        """In a forked child: close the copies of the parent's descriptors, touch nothing else. No lock is taken."""
+        """In a forked child: forget what is the parent's (sandboxes close their own copies). No lock is taken."""
         self.inherited_from = parent
         self._lock = threading.Lock()
         if self.watch is not None:
             self.watch.close()
         self.supply.abandon()
-        idle = [sandbox for shelf in self.ledger.shelves.values() for sandbox in shelf.idle]
-        for sandbox in (*idle, *self.running):
-            sandbox.abandon()
+        self.running.clear()
 
 
 def _count(shelf: Shelf) -> FunctionStatistics:

@@ -187,12 +187,12 @@ class Supply:
         self.slots.close()
 
     def abandon(self) -> None:
-        """In a forked child of the host: close the copies, touch nothing else. No lock is taken."""
+        """In a forked child of the host: forget what is the parent's. No lock is taken."""
         self._ended = True
-        if self.current is not None:
-            self.current.hang_up()
-        for sandbox in (*self.dying, *([self.standby] if self.standby is not None else [])):
-            sandbox.abandon()
+        self._lock = threading.Lock()
+        self._start_lock = threading.Lock()
+        self.dying = []
+        self.standby = None
 
 
 def _make_room_for_descriptors() -> None:

@@ -16,7 +16,9 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterable
+from typing import Any
 
 from pyfaas._confine.plan import Host
 from pyfaas._descriptors import receive_descriptors
@@ -46,6 +48,22 @@ PRELOADED = (
 )
 
 
+# Held while descriptors are made, and by every fork of the host: a copy of the other side's end, taken at that moment,
+# would keep open a socket whose end somebody waits for. What holds descriptors is noted, for a forked child to close.
+making = threading.RLock()
+holders: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for holder in tuple(holders):
+        holder.abandon()
+    making.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=making.acquire, after_in_parent=making.release, after_in_child=_abandon_all)
+
+
 class ZygoteDied(Exception):
     """The zygote is gone, and its sandboxes with it; start another one."""
 
@@ -58,16 +76,23 @@ class Zygote:
         self._pidfd = -1
         self._directory = directory
         self._modules = set(modules)
-        ours, theirs = socket.socketpair()
+        with making:
+            self._control, theirs = socket.socketpair()
+            holders.add(self)
+            try:
+                self._process = self._start(theirs)
+            except BaseException:
+                self._control.close()
+                raise
+            finally:
+                theirs.close()
         try:
-            self._process = self._start(theirs)
-            self._control = ours
             self.host = self._greet()
         except BaseException:
-            ours.close()
+            self._control.close()
+            self._process.kill()
+            self._process.wait()
             raise
-        finally:
-            theirs.close()
 
     def _start(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         has_pidfd = hasattr(os, "pidfd_open")
@@ -106,8 +131,6 @@ class Zygote:
             _, size = control.MESSAGE.unpack(self._read(control.MESSAGE.size))
             found = Host(*json.loads(self._read(size)))
         except (OSError, ValueError, ZygoteDied) as error:
-            self._process.kill()
-            self._process.wait()
             raise HostError(f"the process that makes sandboxes did not start ({sys.executable!r}): {error}") from error
         if found.pid_namespace:
             self._process.wait()  # it was only the way into the namespace
@@ -173,7 +196,7 @@ class Zygote:
 
     def close(self) -> None:
         """End it, and with it every sandbox, for good: back when all are gone."""
-        self.hang_up()
+        self._control.close()
         if self._pidfd >= 0:
             with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -189,9 +212,13 @@ class Zygote:
             self._process.kill()
             self._process.wait()
 
-    def hang_up(self) -> None:
-        """Close the socket; in a forked child of the host this is all there is to do."""
+    def abandon(self) -> None:
+        """In a forked child of the host: close the copies, touch nothing else."""
+        self._lock = threading.Lock()
         self._control.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+        self._pidfd = -1
 
 
 def base_environment() -> dict[str, str]:

@@ -24,7 +24,7 @@ from typing import Any
 from pyfaas import limits
 from pyfaas._descriptors import receive_descriptors
 from pyfaas._sandbox import protocol
-from pyfaas._sandbox.parent import Zygote, ZygoteDied, pid_of
+from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making, pid_of
 from pyfaas._sandbox.protocol import Answer, HostPeer, ProtocolError
 from pyfaas._sandbox.vitals import read_memory, sweep
 from pyfaas._waits import DONTWAIT, Channel, Ended, Greeting, Transmit, Trip
@@ -50,6 +50,7 @@ class Sandbox:
     """One sandbox, seen from the host."""
 
     __slots__ = (
+        "__weakref__",
         "calls",
         "channel",
         "cpu_base",
@@ -102,20 +103,19 @@ class Sandbox:
         self.log_at = 0
         self.cpu_call = -1
         self.cpu_base = 0.0
-        ours, theirs = socket.socketpair()
-        try:
-            self.log = _make_log()
+        self.log = -1
+        with making:
+            ours, theirs = socket.socketpair()
+            self.channel = Channel(ours)
+            holders.add(self)
             try:
+                self.log = _make_log()
                 parent.spawn(number, theirs, self.log)
             except BaseException:
-                os.close(self.log)
+                self.close()
                 raise
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self.channel = Channel(ours)
+            finally:
+                theirs.close()
 
     def assign(self, init: bytes, timeout: float, memory_bytes: int, *, suppressed: bool) -> None:
         """Make it the sandbox of one function; ``suppressed``: init runs inside the first call's time-out."""
@@ -145,47 +145,32 @@ class Sandbox:
 
     def exchange(self, payload: bytes, raw_id: bytes) -> Trip[Answer]:
         """Send an invocation and wait for its answer; its clock has begun. Raises Lost."""
-        frame = self.peer.invoke(self.timeout, raw_id, payload)
+        channel, peer = self.channel, self.peer
+        frame = peer.invoke(self.timeout, raw_id, payload)
         try:
-            if self.peer.phase is protocol.OPEN:
-                yield from self.deliver(frame)
+            if peer.phase is protocol.OPEN:
+                yield from self._deliver(frame)
             else:
                 yield from self._open(frame)
-                answers = self.peer.receive(b"")  # the first answer may have come with READY
+                answers = peer.receive(b"")  # the first answer may have come with READY
                 if answers:
                     return answers[0]
-            return (yield from self._receive())
+            while True:
+                data = yield channel
+                answer = peer.sole_answer(data)
+                if answer is not None:
+                    return answer
+                if not data:
+                    raise Lost("gone")
+                answers = peer.receive(data)
+                if answers:
+                    return answers[0]
         except BlockingIOError:
             raise Lost("late") from None
         except OSError as error:
             raise Lost("gone", str(error)) from None
         except ProtocolError as error:
             raise Lost("forged", str(error)) from None
-
-    def deliver(self, data: bytes) -> Trip[None]:
-        """Send all of it. Raises Lost("undelivered") if not even its first byte arrived anywhere."""
-        channel = self.channel
-        try:
-            sent = channel.send(data, DONTWAIT)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            raise Lost("undelivered") from None
-        if sent != len(data):
-            yield Transmit(channel, memoryview(data)[sent:])
-
-    def _receive(self) -> Trip[Answer]:
-        channel, peer = self.channel, self.peer
-        while True:
-            data = yield channel
-            answer = peer.sole_answer(data)
-            if answer is not None:
-                return answer
-            if not data:
-                raise Lost("gone")
-            answers = peer.receive(data)
-            if answers:
-                return answers[0]
 
     def send_init(self) -> bool:
         """Send the init alone and wait for nothing; False if it does not fit the socket's buffer at once."""
@@ -212,7 +197,7 @@ class Sandbox:
             self.due_at = self.started_at + limits.INIT_SECONDS
         first, self.init_frame = self.init_frame + frame, b""
         if first:
-            yield from self.deliver(first)
+            yield from self._deliver(first)
         answers: list[Answer] = []
         while self.peer.phase is protocol.BLANK:
             data, descriptors = yield Greeting(self.channel)
@@ -231,6 +216,17 @@ class Sandbox:
         if not self.suppressed:
             self.due_at = monotonic() + self.timeout
             self._limit_waits(self.timeout)
+
+    def _deliver(self, data: bytes) -> Trip[None]:
+        """Send all of it. Raises Lost("undelivered") if not even its first byte arrived anywhere."""
+        try:
+            sent = self.channel.send(data, DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            raise Lost("undelivered") from None
+        if sent != len(data):
+            yield Transmit(self.channel, memoryview(data)[sent:])
 
     def _take_pidfd(self, descriptors: list[int]) -> None:
         for descriptor in descriptors:
@@ -359,6 +355,7 @@ class Sandbox:
             if descriptor >= 0:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
+        self.log = self.pidfd = self.pid = -1
 
     def __repr__(self) -> str:
         function = "blank" if self.shelf is None else repr(self.shelf.function.name)

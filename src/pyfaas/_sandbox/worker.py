@@ -60,6 +60,7 @@ class Worker:
         self.output = output
         self.peer = protocol.WorkerPeer()
         self.pid = os.getpid()
+        self.forked = False  # this is a child that the handler forked
         self.orphans = Orphans()
 
     def prepare(self) -> None:
@@ -68,10 +69,14 @@ class Worker:
         faulthandler.enable(self.output.log, all_threads=False)
         _reseed()
         # In a child that the handler forks, the wire is closed: it can neither answer nor keep the socket open.
-        os.register_at_fork(after_in_child=self.wire.close)
+        os.register_at_fork(after_in_child=self._forked)
         self.orphans.watch_own_children()
         sys.argv[:] = [""]
         os.umask(0o022)
+
+    def _forked(self) -> None:
+        self.forked = True
+        self.wire.close()
 
     def say_hello(self) -> None:
         """Tell the host that this worker lives, and how to kill it."""
@@ -177,9 +182,9 @@ class Worker:
         self, handler: Callable[[Any, Context], Any], wanted: dict[str, Any]
     ) -> Callable[[protocol.Invocation], None]:
         """Bind what every invocation needs, once."""
-        output, wire, pid = self.output, self.wire, self.pid
-        monotonic, cpu_time, getpid = time.monotonic, time.process_time, os.getpid
-        arm = CpuBackstop(wanted["cpu_seconds"]).arm
+        output, wire = self.output, self.wire
+        monotonic = time.monotonic
+        backstop = CpuBackstop(wanted["cpu_seconds"])
         template = Context(
             wanted["function"],
             memory_limit_in_mb=str(wanted["memory_mb"]),
@@ -187,20 +192,20 @@ class Worker:
         )
 
         def call(frame: protocol.Invocation) -> None:
+            _, sequence, budget, request_id, event = frame
             started_at = monotonic()
-            arm(cpu_time())
-            context = template.for_call(frame.request_id, started_at + frame.budget)
+            if started_at >= backstop.due_at:
+                backstop.arm(started_at)
+            context = template.for_call(request_id, started_at + budget)
             output.begin(context)
             kind = protocol.VALUE
             try:
-                payload = encode_result(handler(decode_event(frame.payload), context))
+                payload = encode_result(handler(decode_event(event), context))
             except BaseException as error:
                 kind, payload = protocol.ERROR, self._failure(error)
-            if getpid() != pid:
+            if self.forked:
                 os._exit(0)  # a child that the handler forked came back from it
-            answer = protocol.answer_frame(
-                kind, frame.sequence, started_at, monotonic() - started_at, output.end(), payload
-            )
+            answer = protocol.answer_frame(kind, sequence, started_at, monotonic() - started_at, output.end(), payload)
             sent = wire.send(answer)
             if sent != len(answer):
                 wire.sendall(memoryview(answer)[sent:])
@@ -210,7 +215,7 @@ class Worker:
     def _failure(self, error: BaseException) -> bytes:
         """Write down what the handler raised, in the log as well, as AWS's runtime does."""
         if isinstance(error, SystemExit):
-            if os.getpid() != self.pid:
+            if self.forked:
                 os._exit(loader.exit_code_of(error))
             self._exit(loader.exit_code_of(error))
         if isinstance(error, BadResponse):
