@@ -11,13 +11,9 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
-import re
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
-
-import attrs
 
 from pyfaas import _port
 from pyfaas.context import Context
@@ -25,6 +21,8 @@ from pyfaas.errors import ConfigurationError
 from pyfaas.options import Options, refuse
 
 if TYPE_CHECKING:
+    import inspect
+
     from pyfaas._records import Outcome
 
 Event = TypeVar("Event")
@@ -34,7 +32,6 @@ Result = TypeVar("Result")
 declared: dict[tuple[str, str], Function[Any, Any]] = {}
 
 
-@attrs.frozen(eq=False, repr=False, slots=False)
 class Function(Generic[Event, Result]):
     """
     A declared function. Frozen; compared by identity; pickles by name.
@@ -49,9 +46,31 @@ class Function(Generic[Event, Result]):
     takes_context: bool
     is_async: bool
 
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "__wrapped__", self.handler)
-        object.__setattr__(self, "__doc__", getattr(self.handler, "__doc__", None))
+    def __init__(
+        self,
+        handler: Callable[..., Any],
+        options: Options,
+        module: str,
+        qualname: str,
+        takes_context: bool,
+        is_async: bool,
+    ) -> None:
+        self.__dict__.update(
+            handler=handler,
+            options=options,
+            module=module,
+            qualname=qualname,
+            takes_context=takes_context,
+            is_async=is_async,
+            __wrapped__=handler,
+            __doc__=getattr(handler, "__doc__", None),
+        )
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name!r} cannot be set: a function is frozen")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{name!r} cannot be deleted: a function is frozen")
 
     @property
     def name(self) -> str:
@@ -139,9 +158,7 @@ def _blank() -> Function[Any, Any]:
 
 
 def _fill(function: Function[Any, Any], state: dict[str, Any]) -> None:
-    for name, value in state.items():
-        object.__setattr__(function, name, value)
-    function.__attrs_post_init__()
+    Function.__init__(function, **state)
 
 
 def _find(module: str, qualname: str) -> Function[Any, Any]:
@@ -236,17 +253,10 @@ def function(handler: Any = None, /, **options: Any) -> Any:
 
     Raises ConfigurationError naming the field, the value and what would be right.
     """
-    unknown = options.keys() - {attribute.name for attribute in attrs.fields(Options)}
-    if unknown:
-        raise ConfigurationError(f"@function has no option {', '.join(map(repr, sorted(unknown)))}")
     if handler is None:
-        _make_options("function", options)  # so that a wrong option shows at its own line
+        Options(**{"name": "function", **options})  # so that a wrong option shows at its own line
         return functools.partial(_declare, options)
     return _declare(options, handler)
-
-
-def _make_options(name: str, options: dict[str, Any]) -> Options:
-    return Options(**{"name": name, **options})
 
 
 def _declare(options: dict[str, Any], handler: Any, /) -> Function[Any, Any]:
@@ -267,7 +277,7 @@ def _declare(options: dict[str, Any], handler: Any, /) -> Function[Any, Any]:
     qualname = named.__qualname__
     made: Function[Any, Any] = Function(
         handler,
-        _make_options(_default_name(qualname), options),
+        Options(**{"name": _default_name(qualname), **options}),
         module,
         qualname,
         _takes_context(handler, qualname),
@@ -280,17 +290,45 @@ def _declare(options: dict[str, Any], handler: Any, /) -> Function[Any, Any]:
 
 def _default_name(qualname: str) -> str:
     name = qualname.rpartition(".")[2]
+    return name if name.isidentifier() and name.isascii() and len(name) <= 64 else _tidy(name)
+
+
+def _tidy(name: str) -> str:
+    import re
+
     return re.sub(r"[^a-zA-Z0-9-_]", "", name)[:64] or "function"
+
+
+# The code object of a plain function tells all that is asked here; ``inspect`` takes longer to load than all of this.
+
+_PLAIN = type(_tidy)
+_HAS_ARGUMENTS, _IS_COROUTINE = 0x04, 0x80
 
 
 def _is_async(handler: Any) -> bool:
     while isinstance(handler, functools.partial):
         handler = handler.func
+    if type(handler) is _PLAIN:
+        return bool(handler.__code__.co_flags & _IS_COROUTINE)
+    import inspect
+
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
 
 
 def _takes_context(handler: Any, qualname: str) -> bool:
     """Tell whether it takes ``(event, context)`` or ``(event)``; anything else is refused."""
+    if type(handler) is _PLAIN and "." not in qualname and not hasattr(handler, "__wrapped__"):
+        code = handler.__code__
+        names = code.co_varnames[: code.co_argcount]
+        plain = not (code.co_flags & _HAS_ARGUMENTS or code.co_kwonlyargcount or handler.__defaults__)
+        if plain and len(names) in (1, 2):
+            return len(names) == 2
+    return _signature_takes_context(handler, qualname)
+
+
+def _signature_takes_context(handler: Any, qualname: str) -> bool:
+    import inspect
+
     try:
         signature = inspect.signature(handler)
     except (TypeError, ValueError):  # built in, without a signature
@@ -319,4 +357,4 @@ def _second_is_context(parameters: list[inspect.Parameter]) -> bool:
     if len(positional) < 2:
         return True  # *arguments
     second = positional[1]
-    return second.default is inspect.Parameter.empty or "context" in second.name.lower() or second.name in ("ctx", "_")
+    return second.default is second.empty or "context" in second.name.lower() or second.name in ("ctx", "_")

@@ -10,10 +10,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
-from typing import Any
-
-import attrs
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from pyfaas import limits
 from pyfaas.errors import ConfigurationError
@@ -48,7 +47,7 @@ RESERVED_VARIABLES = frozenset(
     }
 )
 
-Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+Check = Callable[[str, Any], None]
 
 
 def refuse(field: str, value: object, right: str) -> ConfigurationError:
@@ -61,11 +60,11 @@ def whole(low: int, high: int | None = None, *, optional: bool = False) -> Check
     right = f"a whole number from {low:,} to {high:,}" if high is not None else f"a whole number, at least {low:,}"
     right += " or None" if optional else ""
 
-    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    def check(field: str, value: Any) -> None:
         if optional and value is None:
             return
         if type(value) is not int or value < low or (high is not None and value > high):
-            raise refuse(attribute.name, value, right)
+            raise refuse(field, value, right)
 
     return check
 
@@ -74,112 +73,187 @@ def seconds(low: float, high: float, *, optional: bool = False) -> Check:
     """Accept a number of seconds in a range."""
     right = f"a number of seconds from {low:g} to {high:g}" + (" or None" if optional else "")
 
-    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    def check(field: str, value: Any) -> None:
         if optional and value is None:
             return
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise refuse(attribute.name, value, right)
+            raise refuse(field, value, right)
 
     return check
 
 
-def flag(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def flag(field: str, value: Any) -> None:
     """Accept True or False."""
     if type(value) is not bool:
-        raise refuse(attribute.name, value, "True or False")
+        raise refuse(field, value, "True or False")
 
 
 def one_of(*values: str) -> Check:
     """Accept one of these texts."""
     right = " or ".join(repr(value) for value in values)
 
-    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    def check(field: str, value: Any) -> None:
         if value not in values:
-            raise refuse(attribute.name, value, right)
+            raise refuse(field, value, right)
 
     return check
 
 
-def sequence(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def sequence(field: str, value: Any) -> None:
     """Accept a list or tuple."""
     if not isinstance(value, (list, tuple)):
-        raise refuse(attribute.name, value, "a list")
+        raise refuse(field, value, "a list")
 
 
-def _function_name(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def anything(field: str, value: Any) -> None:
+    """Accept what its own room will look at, once that is there."""
+
+
+def _function_name(field: str, value: Any) -> None:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise refuse(attribute.name, value, "1 to 64 letters, digits, hyphens and underscores")
+        raise refuse(field, value, f"1 to {limits.NAME_CHARACTERS} letters, digits, hyphens and underscores")
 
 
-def _description(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _description(field: str, value: Any) -> None:
     if not isinstance(value, str) or len(value) > limits.DESCRIPTION_CHARACTERS:
-        raise refuse(attribute.name, value, f"text of at most {limits.DESCRIPTION_CHARACTERS} characters")
+        raise refuse(field, value, f"text of at most {limits.DESCRIPTION_CHARACTERS} characters")
 
 
-def _environment(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _environment(field: str, value: Any) -> None:
     if not isinstance(value, dict):
-        raise refuse(attribute.name, value, "a dict of text to text")
+        raise refuse(field, value, "a dict of text to text")
     for name, content in value.items():
         if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
-            raise refuse(attribute.name, name, "names of 2 or more letters, digits and underscores, a letter first")
+            raise refuse(field, name, "names of 2 or more letters, digits and underscores, a letter first")
         if name in RESERVED_VARIABLES:
-            raise refuse(attribute.name, name, "no name that is reserved for the runtime")
+            raise refuse(field, name, "no name that is reserved for the runtime")
         if not isinstance(content, str) or "\0" in content:
-            raise refuse(f"{attribute.name}[{name!r}]", content, "text without NUL")
+            raise refuse(f"{field}[{name!r}]", content, "text without NUL")
     size = len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass"))
     if size > limits.ENVIRONMENT_BYTES:
-        raise refuse(attribute.name, f"{size:,} bytes", f"at most {limits.ENVIRONMENT_BYTES:,} bytes as JSON")
+        raise refuse(field, f"{size:,} bytes", f"at most {limits.ENVIRONMENT_BYTES:,} bytes as JSON")
 
 
-def _cpu(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _cpu(field: str, value: Any) -> None:
     if value is None or value == "proportional":
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 64:
-        raise refuse(attribute.name, value, 'a number of vCPUs above 0, "proportional" or None')
+        raise refuse(field, value, 'a number of vCPUs above 0, "proportional" or None')
 
 
-@attrs.frozen(kw_only=True)
 class Options:
-    """What ``@function`` was given; see ``pyfaas.function`` for each."""
+    """
+    What ``@function`` was given; see ``pyfaas.function`` for each.
 
-    name: str = attrs.field(validator=_function_name)
+    Only what was given is looked at and stored, the rest are the class's defaults: a sandbox makes these anew for every
+    function of the module that it loads.
+    """
+
+    name: str
     trigger: Any = None
-    memory: int = attrs.field(default=128, validator=whole(*limits.MEMORY_MB))
-    timeout: float = attrs.field(default=3, validator=seconds(*limits.TIMEOUT_SECONDS))
-    environment: dict[str, str] = attrs.field(factory=dict, validator=_environment)
-    ephemeral_storage: int = attrs.field(default=512, validator=whole(*limits.EPHEMERAL_STORAGE_MB))
-    cpu: Any = attrs.field(default=None, validator=_cpu)
-    cpu_seconds: float | None = attrs.field(default=None, validator=seconds(0.05, 1e6, optional=True))
-    network: bool = attrs.field(default=True, validator=flag)
-    reads: Any = attrs.field(factory=list, validator=sequence)
-    writes: Any = attrs.field(factory=list, validator=sequence)
-    allow: Any = attrs.field(factory=list, validator=sequence)
-    reserved_concurrency: int | None = attrs.field(default=None, validator=whole(0, optional=True))
-    provisioned_concurrency: int = attrs.field(default=0, validator=whole(0, limits.SANDBOXES))
-    snap_start: bool = attrs.field(default=False, validator=flag)
-    preload: Any = attrs.field(factory=list, validator=sequence)
-    retries: int = attrs.field(default=2, validator=whole(0, 2))
-    max_event_age: float = attrs.field(default=21_600, validator=seconds(60, 21_600))
+    memory: int = 128
+    timeout: float = 3
+    environment: Mapping[str, str] = MappingProxyType({})
+    ephemeral_storage: int = 512
+    cpu: Any = None
+    cpu_seconds: float | None = None
+    network: bool = True
+    reads: Any = ()
+    writes: Any = ()
+    allow: Any = ()
+    reserved_concurrency: int | None = None
+    provisioned_concurrency: int = 0
+    snap_start: bool = False
+    preload: Any = ()
+    retries: int = 2
+    max_event_age: float = 21_600
     on_success: Any = None
     on_failure: Any = None
     dead_letter: Any = None
     idempotency: Any = None
-    layers: Any = attrs.field(factory=list, validator=sequence)
-    tenant_isolated: bool = attrs.field(default=False, validator=flag)
-    fresh: bool = attrs.field(default=False, validator=flag)
-    max_invocations: int | None = attrs.field(default=None, validator=whole(1, optional=True))
-    description: str = attrs.field(default="", validator=_description)
+    layers: Any = ()
+    tenant_isolated: bool = False
+    fresh: bool = False
+    max_invocations: int | None = None
+    description: str = ""
 
-    def __attrs_post_init__(self) -> None:
-        for attribute in attrs.fields(Options):
-            value = getattr(self, attribute.name)
-            if attribute.name in _LATER and value != _LATER[attribute.name]:
-                raise ConfigurationError(f"{attribute.name}={value!r}: is not available yet")
+    CHECKS: ClassVar[dict[str, Check]] = {
+        "name": _function_name,
+        "trigger": anything,
+        "memory": whole(*limits.MEMORY_MB),
+        "timeout": seconds(*limits.TIMEOUT_SECONDS),
+        "environment": _environment,
+        "ephemeral_storage": whole(*limits.EPHEMERAL_STORAGE_MB),
+        "cpu": _cpu,
+        "cpu_seconds": seconds(0.05, 1e6, optional=True),
+        "network": flag,
+        "reads": sequence,
+        "writes": sequence,
+        "allow": sequence,
+        "reserved_concurrency": whole(0, optional=True),
+        "provisioned_concurrency": whole(0, limits.SANDBOXES),
+        "snap_start": flag,
+        "preload": sequence,
+        "retries": whole(0, 2),
+        "max_event_age": seconds(60, 21_600),
+        "on_success": anything,
+        "on_failure": anything,
+        "dead_letter": anything,
+        "idempotency": anything,
+        "layers": sequence,
+        "tenant_isolated": flag,
+        "fresh": flag,
+        "max_invocations": whole(1, optional=True),
+        "description": _description,
+    }
+    # What is checked like the others and has no machinery yet.
+    LATER: ClassVar[frozenset[str]] = frozenset(
+        {
+            "trigger",
+            "cpu",
+            "network",
+            "reads",
+            "writes",
+            "allow",
+            "snap_start",
+            "preload",
+            "retries",
+            "max_event_age",
+            "on_success",
+            "on_failure",
+            "dead_letter",
+            "idempotency",
+            "layers",
+            "tenant_isolated",
+            "fresh",
+        }
+    )
+
+    def __init__(self, **given: Any) -> None:
+        for name, value in given.items():
+            check = self.CHECKS.get(name)
+            if check is None:
+                raise ConfigurationError(f"@function has no option {name!r}")
+            check(name, value)
+            if name in self.LATER and not _asks_for_nothing(value, getattr(Options, name)):
+                raise ConfigurationError(f"{name}={value!r}: is not available yet")
+        if "environment" in given:
+            given["environment"] = MappingProxyType(dict(given["environment"]))
+        self.__dict__.update(given)
         reserved = self.reserved_concurrency
         if reserved is not None and self.provisioned_concurrency > reserved:
             raise refuse(
                 "provisioned_concurrency", self.provisioned_concurrency, f"at most reserved_concurrency={reserved}"
             )
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name!r} cannot be set: options are frozen")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remake, ({**self.__dict__, "environment": dict(self.environment)},)
+
+    def __repr__(self) -> str:
+        return f"Options({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
 
     def cpu_allowance(self) -> float:
         """Give the seconds of CPU time that one invocation may use."""
@@ -188,26 +262,12 @@ class Options:
         return float(self.timeout * (os.cpu_count() or 1) + 1)
 
 
-# What later issues bring, with the value that asks for nothing.
-_LATER: dict[str, Any] = {
-    "trigger": None,
-    "cpu": None,
-    "network": True,
-    "reads": [],
-    "writes": [],
-    "allow": [],
-    "snap_start": False,
-    "preload": [],
-    "retries": 2,
-    "max_event_age": 21_600,
-    "on_success": None,
-    "on_failure": None,
-    "dead_letter": None,
-    "idempotency": None,
-    "layers": [],
-    "tenant_isolated": False,
-    "fresh": False,
-}
+def _asks_for_nothing(value: Any, default: Any) -> bool:
+    return list(value) == [] if default == () else bool(value == default)
+
+
+def _remake(given: dict[str, Any]) -> Options:
+    return Options(**given)
 
 
 def keep_alive_seconds(value: Any) -> float:

@@ -21,8 +21,6 @@ from collections.abc import AsyncIterable, Iterable
 from contextvars import Token
 from typing import Any, TypeVar
 
-import attrs
-
 from pyfaas import _port, limits
 from pyfaas._payload import encode_event
 from pyfaas._records import Facts, Outcome
@@ -37,7 +35,7 @@ from pyfaas.errors import (
     InvokeError,
 )
 from pyfaas.functions import Function, declared
-from pyfaas.options import keep_alive_seconds, one_of, seconds, whole
+from pyfaas.options import Check, keep_alive_seconds, one_of, seconds, whole
 
 if sys.platform != "win32":
     from pyfaas._confine.plan import NOT_HELD, Holding, hold
@@ -61,15 +59,14 @@ def _not_yet(field: str, value: object, plain: object) -> None:
         raise ConfigurationError(f"{field}={value!r}: is not available yet")
 
 
-@attrs.frozen(kw_only=True)
-class Settings:
-    """What ``Runtime`` was given, validated."""
-
-    concurrency: int = attrs.field(validator=whole(1, limits.SANDBOXES))
-    when_full: str = attrs.field(validator=one_of("raise", "wait"))
-    confinement: str = attrs.field(validator=one_of("best", "strict", "off"))
-    drain: float = attrs.field(validator=seconds(0, 3600))
-    durability: str = attrs.field(validator=one_of("full", "normal"))
+# What ``Runtime`` is given, and what each may be.
+_CHECKS: dict[str, Check] = {
+    "concurrency": whole(1, limits.SANDBOXES),
+    "when_full": one_of("raise", "wait"),
+    "confinement": one_of("best", "strict", "off"),
+    "drain": seconds(0, 3600),
+    "durability": one_of("full", "normal"),
+}
 
 
 class Runtime:
@@ -101,9 +98,19 @@ class Runtime:
         engine: str = "local",
         drain: float = 5.0,
     ) -> None:
-        self._settings = Settings(
-            concurrency=concurrency, when_full=when_full, confinement=confinement, drain=drain, durability=durability
-        )
+        given = {
+            "concurrency": concurrency,
+            "when_full": when_full,
+            "confinement": confinement,
+            "drain": drain,
+            "durability": durability,
+        }
+        for name, value in given.items():
+            _CHECKS[name](name, value)
+        self._concurrency = concurrency
+        self._when_full = when_full
+        self._strict = confinement == "strict"
+        self._drain = drain
         _not_yet("store", store, None)
         _not_yet("durability", durability, "full")
         _not_yet("engine", engine, "local")
@@ -124,10 +131,7 @@ class Runtime:
             if self._state == "new":
                 if sys.platform == "win32":
                     raise HostError("pyfaas runs functions on Linux and macOS; on Windows use WSL")
-                settings = self._settings
-                self._pool = Pool(
-                    concurrency=settings.concurrency, when_full=settings.when_full, keep_alive=self._keep_alive
-                )
+                self._pool = Pool(concurrency=self._concurrency, when_full=self._when_full, keep_alive=self._keep_alive)
                 self._state = "open"
                 _port.opened(self)
                 _open_runtimes.add(self)
@@ -139,7 +143,7 @@ class Runtime:
             if self._state == "open":
                 _port.closed(self)
                 _open_runtimes.discard(self)
-                self._pool.close(self._settings.drain if drain is None else drain)
+                self._pool.close(self._drain if drain is None else drain)
             self._state = "closed"
 
     async def aclose(self) -> None:
@@ -276,7 +280,7 @@ class Runtime:
             raise ConfigurationError(f"function={function!r}: must be what @function made")
         if self._functions is not None and function not in self._functions:
             raise FunctionNotFound(f"{self!r} was opened for other functions: {function.name!r} is not among them")
-        if self._settings.confinement == "strict":
+        if self._strict:
             self._refuse_what_is_not_held()
         return self._pool.shelf_of(function)
 

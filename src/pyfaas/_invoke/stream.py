@@ -202,6 +202,7 @@ class Pipeline:
             pool.discard(sandbox)
             raise
         sandbox.pipelined = True
+        sandbox.rest()
         lane = Lane(sandbox)
         self._lanes.append(lane)
         return lane
@@ -230,15 +231,19 @@ class Pipeline:
             if was_empty:
                 sandbox.begin()
             lane.unsent = memoryview(b"".join(frames))
-            yield from self._push(lane)
+            yield from self._push(lane, rested=was_empty and sandbox.calls > 0)
 
-    def _push(self, lane: Lane) -> Trip[None]:
+    def _push(self, lane: Lane, *, rested: bool = False) -> Trip[None]:
+        """Send what the socket takes; where it died at rest nothing has reached it, and all goes elsewhere unseen."""
         try:
             lane.unsent = lane.unsent[lane.sandbox.channel.sock.send(lane.unsent, DONTWAIT) :]
         except BlockingIOError:
             pass
         except OSError:
-            yield from self._lose(lane, Lost("gone"))
+            if rested:
+                self._drop(lane)
+            else:
+                yield from self._lose(lane, Lost("gone"))
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
@@ -300,6 +305,7 @@ class Pipeline:
         elif not lane.window and (sandbox.shelf.retired or (most is not None and sandbox.calls >= most)):
             self._drop(lane)
         elif not lane.window:
+            sandbox.rest()
             sandbox.tidy_log()
 
     def _lose(self, lane: Lane, lost: Lost) -> Trip[None]:

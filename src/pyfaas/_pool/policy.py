@@ -197,9 +197,13 @@ class Ledger:
         shelf.idle.append(sandbox)
         return list(self._serve(shelf.budget)) if shelf.budget.waiting else []
 
+    def lacks(self, shelf: Shelf) -> bool:
+        """Tell whether a provisioned sandbox is missing, and there is room for it."""
+        return shelf.live < shelf.floor and not shelf.retired and self.live < self.most
+
     def reserve_for_floor(self, shelf: Shelf) -> bool:
-        """Take a permit for loading one more provisioned sandbox; False if there are enough."""
-        if shelf.retired or shelf.live >= shelf.floor:
+        """Take a permit for loading one more provisioned sandbox; False if there are enough, or no permit is free."""
+        if not self.lacks(shelf) or shelf.budget.free <= 0:
             return False
         shelf.live += 1
         self.live += 1

@@ -266,13 +266,13 @@ class Pool:
     def _load_ahead(self) -> None:
         """Send new sandboxes the init of what is provisioned and missing; whoever takes one waits for the rest."""
         with self._lock:
-            missing = [s for s in self.ledger.shelves.values() if s.live < s.floor and not s.retired]
+            missing = [shelf for shelf in self.ledger.shelves.values() if self.ledger.lacks(shelf)]
         for shelf in missing:
             sandbox = self._make(shelf, "provisioned-concurrency")
             sandbox.provisioned = True
             sent = sandbox.send_init()
             with self._lock:
-                kept = sent and shelf.live < shelf.floor and not (shelf.retired or self.closed)
+                kept = sent and self.ledger.lacks(shelf) and not self.closed
                 if kept:
                     sandbox.idle_since = monotonic()
                     self._hand_out(self.ledger.arrived(shelf, sandbox))
@@ -359,7 +359,7 @@ class Pool:
                 self.discard(sandbox)  # its caller was interrupted between taking it and minding it
             elif now >= sandbox.due_at + sandbox.grace:
                 if sandbox.pipelined and sandbox.has_unread():
-                    sandbox.begin()  # it answered; whoever takes the stream is in no hurry
+                    sandbox.due_at = now + sandbox.timeout  # it answered, or ended; whoever reads is in no hurry
                 else:
                     self.condemn(sandbox, "late")
             elif age > YOUNG_SECONDS:

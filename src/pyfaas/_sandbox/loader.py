@@ -74,7 +74,8 @@ def _failed(error: BaseException) -> InitFailed:
 
 def _comes_from_environ(error: BaseException) -> bool:
     frames = list(traceback.walk_tb(error.__traceback__))
-    return bool(frames) and frames[-1][0].f_code.co_filename == os.__file__
+    # By its code, not by its file: from Python 3.11 on that module is frozen and has another name for it.
+    return bool(frames) and frames[-1][0].f_code is type(os.environ).__getitem__.__code__
 
 
 # -- telling of an exception -------------------------------------------------------------------------------------------

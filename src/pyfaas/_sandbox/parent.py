@@ -42,7 +42,6 @@ PRELOADED = (
     "logging",
     "typing",
     "dataclasses",
-    "attrs",
     "cloudpickle",
     "pyfaas.functions",
 )
@@ -184,7 +183,9 @@ class Zygote:
             try:
                 self._control.settimeout(REAP_SECONDS)
                 self._control.sendall(control.MESSAGE.pack(control.REAP, number))
-                _, told, value = control.REPLY.unpack(self._read(control.REPLY.size))
+                answered = -1
+                while answered != number:  # the answer to a question that was given up may come first
+                    answered, told, value = control.REPLY.unpack(self._read(control.REPLY.size))
             except OSError as error:
                 raise ZygoteDied(str(error)) from error
         return told, value

@@ -33,6 +33,7 @@ from pyfaas._waits import DONTWAIT, Channel, Ended, Greeting, Transmit, Trip
 GRACE_SECONDS = 0.010
 MEASURE_SECONDS = 0.050
 END_SECONDS = 2.0
+REST_SECONDS = 86_400.0  # a deadline that nobody lives to see, and that poll() can count
 
 _HAS_MEMFD = hasattr(os, "memfd_create")
 
@@ -134,6 +135,10 @@ class Sandbox:
         """Start the clock of a call."""
         self.started_at = now = monotonic()
         self.due_at = now + self.timeout
+
+    def rest(self) -> None:
+        """Stop the clock: a stream holds it, but nothing runs in it."""
+        self.due_at = monotonic() + REST_SECONDS
 
     def has_unread(self) -> bool:
         """Tell whether answers lie in the socket."""

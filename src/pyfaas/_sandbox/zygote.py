@@ -116,7 +116,10 @@ class Zygote:
         return not _HAS_PIDFD and os.getppid() != self.host
 
     def _serve_one(self) -> None:
-        data, descriptors = receive_descriptors(self.control, MESSAGE.size)
+        try:
+            data, descriptors = receive_descriptors(self.control, MESSAGE.size)
+        except OSError:  # the host hung up with an answer unread
+            data = b""
         if not data:
             self._end()
         kind, number = MESSAGE.unpack(data)
@@ -157,11 +160,14 @@ class Zygote:
         os.environ.update(wanted["environment"])  # what is the same in every sandbox
         time.tzset()
         sys.path[:] = wanted["sys_path"]
+        from pyfaas._sandbox.rehearsal import rehearse  # it declares, and so needs the path
+
         for name in wanted["modules"]:
             try:
                 importlib.import_module(name)
             except ImportError:
                 continue
+        rehearse()
         gc.collect()
         gc.freeze()
 
