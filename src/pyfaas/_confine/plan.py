@@ -78,17 +78,11 @@ def plan(wanted: Limits, host: Host) -> list[Step]:
 
 def hold(host: Host) -> list[Holding]:
     """Tell how each guarantee is held on this host."""
-    no_namespace = host.refused or "no PID namespaces here"
-    tree = (
-        Holding("the whole tree dies", KERNEL, _namespace(host))
-        if host.pid_namespace
-        else Holding("the whole tree dies", WATCHED, "a sweep over descendants", f"{no_namespace}; the sweep can race")
-    )
-    memory_by = "resident memory of the tree, every 50 ms"
+    linux = host.system == "linux"
     return [
         Holding("time-out", KERNEL if host.pid_namespace else WATCHED, "SIGKILL at the deadline"),
-        tree,
-        Holding("memory", WATCHED, memory_by, "may exceed by about 250 MB for 50 ms"),
+        _whole_tree(host),
+        Holding("memory", WATCHED, "resident memory of the tree, every 50 ms", "may exceed by about 250 MB for 50 ms"),
         Holding("CPU time", WATCHED, "CPU time of the tree, every 50 ms; SIGXCPU behind it"),
         _processes(host),
         Holding("open files", KERNEL, "RLIMIT_NOFILE"),
@@ -96,18 +90,32 @@ def hold(host: Host) -> list[Holding]:
         Holding("core dumps", KERNEL, "RLIMIT_CORE"),
         Holding("descriptors of the host", KERNEL, "a fresh interpreter, close-on-exec"),
         Holding("environment of the host", KERNEL, "built from nothing", "but see: other processes"),
-        Holding("new privileges", *((KERNEL, "no_new_privs") if host.system == "linux" else (NOT_HELD, "nothing"))),
-        Holding("death with the host", KERNEL, _namespace(host) + " and a pidfd of the host")
-        if host.pid_namespace
-        else Holding("death with the host", WATCHED, "parent-death signal and end of file", no_namespace),
+        Holding("new privileges", KERNEL, "no_new_privs") if linux else Holding("new privileges", NOT_HELD, "nothing"),
+        _death_with_host(host),
         Holding("file system", NOT_HELD, "nothing", "not available yet: a handler sees the files of its user"),
         Holding("network", NOT_HELD, "nothing", "not available yet: a handler may connect anywhere"),
-        Holding(
-            "other processes", NOT_HELD, "nothing", "not available yet: /proc shows them; signals do not reach them"
-        )
-        if host.pid_namespace
-        else Holding("other processes", NOT_HELD, "nothing", no_namespace),
+        _other_processes(host),
     ]
+
+
+def _whole_tree(host: Host) -> Holding:
+    guarantee = "the whole tree dies"
+    if host.pid_namespace:
+        return Holding(guarantee, KERNEL, _namespace(host))
+    return Holding(guarantee, WATCHED, "a sweep over descendants", f"{host.refused}; the sweep can race")
+
+
+def _death_with_host(host: Host) -> Holding:
+    guarantee = "death with the host"
+    if host.pid_namespace:
+        return Holding(guarantee, KERNEL, f"{_namespace(host)} and a pidfd of the host")
+    by = "parent-death signal, end of file" if host.system == "linux" else "the zygote looks for its parent"
+    return Holding(guarantee, WATCHED, by, host.refused)
+
+
+def _other_processes(host: Host) -> Holding:
+    seen = "not available yet: /proc shows them; signals do not reach them" if host.pid_namespace else host.refused
+    return Holding("other processes", NOT_HELD, "nothing", seen)
 
 
 def _namespace(host: Host) -> str:

@@ -362,7 +362,7 @@ class Pool:
                     sandbox.due_at = now + sandbox.timeout  # it answered, or ended; whoever reads is in no hurry
                 else:
                     self.condemn(sandbox, "late")
-            elif age > YOUNG_SECONDS:
+            elif age > YOUNG_SECONDS and now >= sandbox.look_at:
                 self._look_at(sandbox, now)
         with self._lock:
             expired = self.ledger.expired(now, self._keep_alive)
@@ -381,6 +381,8 @@ class Pool:
             return
         vitals = read_vitals(sandbox.pid, sandbox.limit_bytes)
         held = vitals.memory_bytes + sandbox.log_bytes()
+        # A thousand processes take 50 ms to look at; no tree may take all of the watch's time.
+        sandbox.look_at = now + 10 * (monotonic() - now)
         sandbox.measured_at = now
         sandbox.max_memory = max(sandbox.max_memory, held)
         if held > sandbox.limit_bytes:
@@ -502,5 +504,7 @@ def _throttled(shelf: Shelf, reason: str) -> Throttled:
     if budget.size == 0:
         told = f"{shelf.function.name!r} has reserved_concurrency=0 and takes no calls"
     else:
-        told = f"Rate Exceeded. All {budget.size} permits are taken; {shelf.function.name!r} was not invoked"
+        told = (
+            f"Rate Exceeded. {budget.size} of {budget.size} permits are taken; {shelf.function.name!r} was not invoked"
+        )
     return Throttled(told, reason)

@@ -14,9 +14,11 @@ next expiry, when nothing runs. The fast path of a call only reads ``parked``.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import threading
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -85,9 +87,17 @@ class Watch:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self._reader, 4096)
                 elif not self.stopping:
-                    self._pool.relieve()
+                    self._guard(self._pool.relieve)
             if not self.stopping:
-                self._pool.tick(monotonic())
+                self._guard(lambda: self._pool.tick(monotonic()))
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """Whatever goes wrong with one sandbox, the deadlines of all others must be kept."""
+        try:
+            step()
+        except Exception:
+            if not self.stopping:
+                logging.getLogger("pyfaas").exception("the watch stumbled and goes on; please report this")
 
 
 def _open_pressure() -> int:

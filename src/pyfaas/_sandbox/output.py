@@ -103,15 +103,19 @@ class _CurrentStderr(_StreamHandler):
 class Output:
     """The worker's streams and its logging, and which invocation they belong to."""
 
-    def __init__(self, log: int) -> None:
-        self.log = log
+    def __init__(self) -> None:
+        self.log = 2
         self.context: Context | None = None
         self.allowance = Allowance()
+
+    def take(self, log: int) -> None:
+        """Make this file what descriptors 1 and 2 write to."""
+        self.log = log
         os.dup2(log, 1)
         os.dup2(log, 2)
 
     def install(self) -> None:
-        """Put the streams and the logging handler in place."""
+        """Put the streams over descriptors 1 and 2, and the logging handler, in place; before the fork."""
         for name, descriptor in (("stdout", 1), ("stderr", 2)):
             raw = _Log(descriptor, self.allowance)
             stream = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)

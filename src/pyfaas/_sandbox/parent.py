@@ -30,7 +30,8 @@ START_SECONDS = 20.0
 REAP_SECONDS = 5.0
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from pyfaas._sandbox.zygote import main; main()"  # runs under -I
+    "import sys; sys.path.insert(0, sys.argv[1]); from pyfaas._sandbox import forking; forking.collect(); "
+    "from pyfaas._sandbox.zygote import main; main()"  # runs under -I
 )
 
 # What user modules and pickled handlers need from us, imported once for all forks.

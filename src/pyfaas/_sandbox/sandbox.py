@@ -64,6 +64,7 @@ class Sandbox:
         "limit_bytes",
         "log",
         "log_at",
+        "look_at",
         "max_memory",
         "measured_at",
         "number",
@@ -98,7 +99,7 @@ class Sandbox:
         self.verdict = ""  # why the watch or a close ended it, before the socket told
         self.calls = 0
         self.max_memory = 0
-        self.measured_at = self.started_at = self.due_at = self.idle_since = 0.0
+        self.look_at = self.measured_at = self.started_at = self.due_at = self.idle_since = 0.0
         self.timeout = limits.INIT_SECONDS
         self.limit_bytes = 0
         self.log_at = 0

@@ -29,7 +29,7 @@ class Vitals(NamedTuple):
 
 
 def read_vitals(pid: int, limit_bytes: int) -> Vitals:
-    """Read them; the exact, dearer look at shared memory is taken only where the rough one is over the limit."""
+    """Read them; shared memory is looked at closely where several share it, or the rough look is over the limit."""
     if not _LINUX:
         return _read_with_psutil(pid)
     pids = tree(pid)
@@ -51,7 +51,7 @@ def _memory_of(pids: list[int], limit_bytes: int) -> int:
     """
     resident = sorted(((_resident(pid), pid) for pid in pids), reverse=True)
     rough = sum(size for size, _ in resident)
-    if rough <= limit_bytes:
+    if rough <= limit_bytes and len(pids) == 1:
         return rough
     exact = seen = 0
     until = monotonic() + EXACT_SECONDS

@@ -29,7 +29,7 @@ from typing import Any
 from pyfaas import _port, limits
 from pyfaas._confine.apply import CpuBackstop, apply
 from pyfaas._payload import decode_event, encode_result
-from pyfaas._sandbox import loader, protocol
+from pyfaas._sandbox import forking, loader, protocol
 from pyfaas._sandbox.orphans import Orphans
 from pyfaas._sandbox.output import Output
 from pyfaas._sandbox.port import SandboxPort
@@ -39,40 +39,42 @@ from pyfaas.errors import BadResponse, FunctionError, InitFailed
 CHUNK_BYTES = 65_536
 
 
-def main(wire: int, log: int) -> None:
-    """Live, from HELLO to the end of the socket."""
-    os.setsid()
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    worker = Worker(socket.socket(fileno=wire), Output(log))
-    worker.prepare()
-    worker.say_hello()
-    worker.run()
-
-
 class Worker:
-    """What one worker holds between frames."""
+    """What one worker holds between frames. Made once, in the zygote; each fork brings its copy to life."""
 
-    def __init__(self, wire: socket.socket, output: Output) -> None:
-        self.wire = wire
-        self.output = output
+    wire: socket.socket
+
+    def __init__(self) -> None:
+        self.output = Output()
         self.peer = protocol.WorkerPeer()
-        self.pid = os.getpid()
+        self.pid = 0
         self.forked = False  # this is a child that the handler forked
         self.orphans = Orphans()
 
     def prepare(self) -> None:
-        """Do all that is the same for every function: a standby has it behind it when its function comes."""
+        """In the zygote: do all that is the same in every sandbox, so that its pages stay shared."""
         self.output.install()
-        faulthandler.enable(self.output.log, all_threads=False)
-        _reseed()
+        faulthandler.enable(2, all_threads=False)
         # In a child that the handler forks, the wire is closed: it can neither answer nor keep the socket open.
         os.register_at_fork(after_in_child=self._forked)
         self.orphans.watch_own_children()
         sys.argv[:] = [""]
         os.umask(0o022)
+
+    def live(self, wire: int, log: int) -> None:
+        """In the fork: from HELLO to the end of the socket."""
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.pid = os.getpid()
+        self.wire = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=wire)
+        self.output.take(log)
+        forking.hand_over()
+        _reseed()
+        self.say_hello()
+        self.run()
 
     def _forked(self) -> None:
         self.forked = True

@@ -22,6 +22,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from typing import Any, NoReturn
 
 from pyfaas._confine import kernel
@@ -30,6 +31,7 @@ from pyfaas._descriptors import receive_descriptors
 from pyfaas._sandbox.control import EXITED, MESSAGE, NOT_FORKED, REAP, REPLY, SIGNALLED, SPAWN, START, UNKNOWN
 from pyfaas._sandbox.slots import Slots
 
+_fork = os.fork  # the plain one; a worker's notes what handlers start
 _HAS_PIDFD = hasattr(os, "pidfd_open")
 
 
@@ -42,6 +44,8 @@ def main() -> None:
     found = _enter_namespaces()
     if found.pid_namespace and os.fork() != 0:
         os._exit(0)  # the namespace begins with the next child: that is the zygote, this was only the way in
+    if found.system == "linux" and not found.pid_namespace:
+        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)  # what outlives its worker comes to us, see _end_orphans
     socket.send_fds(control, [b"z"], [os.pidfd_open(os.getpid())] if _HAS_PIDFD else [])
     Zygote(control, host, found).run()
 
@@ -92,6 +96,7 @@ class Zygote:
         self.found = found
         self.namespace = -1
         self.directory = ""
+        self.worker: Any = None
         self.workers: dict[int, int] = {}  # a sandbox's number -> its pid in our namespace
         self.failed: dict[int, int] = {}  # a sandbox's number -> errno of its fork
 
@@ -139,6 +144,11 @@ class Zygote:
         if self.found.pid_namespace:
             with contextlib.suppress(OSError):
                 os.kill(-1, signal.SIGKILL)
+        else:
+            for pid in self.workers.values():
+                os.kill(pid, signal.SIGKILL)  # ours until we wait for it: its number is not another's
+            self.workers.clear()
+            self._end_orphans()
         if self.directory:
             Slots(self.directory).close()
         os._exit(0)
@@ -160,7 +170,9 @@ class Zygote:
         os.environ.update(wanted["environment"])  # what is the same in every sandbox
         time.tzset()
         sys.path[:] = wanted["sys_path"]
-        from pyfaas._sandbox.rehearsal import rehearse  # it declares, and so needs the path
+        # Late, because they need the path, and because the host has work to do meanwhile.
+        from pyfaas._sandbox import worker
+        from pyfaas._sandbox.rehearsal import rehearse
 
         for name in wanted["modules"]:
             try:
@@ -168,6 +180,9 @@ class Zygote:
             except ImportError:
                 continue
         rehearse()
+        if self.worker is None:
+            self.worker = worker.Worker()
+            self.worker.prepare()
         gc.collect()
         gc.freeze()
 
@@ -175,7 +190,7 @@ class Zygote:
         try:
             if self.found.pid_namespace:
                 kernel.unshare(kernel.CLONE_NEWPID)
-            pid = os.fork()
+            pid = _fork()
         except OSError as error:
             self.failed[number] = error.errno or 1
         else:
@@ -189,17 +204,13 @@ class Zygote:
             os.close(log)
 
     def _become_worker(self, wire: int, log: int) -> None:
-        from pyfaas._sandbox import worker
-
         try:
             self.control.close()
             for descriptor in (self.namespace, self.host if _HAS_PIDFD else -1):
                 if descriptor >= 0:
                     os.close(descriptor)
-            worker.main(wire, log)
+            self.worker.live(wire, log)
         except BaseException:
-            import traceback
-
             traceback.print_exc()
         finally:
             os._exit(70)
@@ -215,4 +226,22 @@ class Zygote:
                 told, value = SIGNALLED, os.WTERMSIG(status)
             else:
                 told, value = EXITED, os.WEXITSTATUS(status)
+        if not self.found.pid_namespace:
+            self._end_orphans()
         self.control.sendall(REPLY.pack(number, told, value))
+
+    def _end_orphans(self) -> None:
+        """Kill what a dead worker left behind, where no namespace has done it: Linux made us its parent."""
+        for _ in range(100):
+            try:
+                with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+                    orphans = set(map(int, file.read().split())) - set(self.workers.values())
+            except OSError:
+                return
+            if not orphans:
+                return
+            for pid in orphans:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, os.WNOHANG)  # its children come to us next
+            time.sleep(0.001)

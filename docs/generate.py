@@ -1,0 +1,75 @@
+"""
+Writes the tables of the docs that are made from the code, each between its two markers in the page where it stands
+
+    python docs/generate.py
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from pyfaas._confine.plan import Holding, Host, hold
+from pyfaas.limits import QUOTAS
+
+DOCS = Path(__file__).parent
+
+REFUSED = "no PID namespace"
+HOSTS = {
+    "Linux, root": Host("linux", root=True, pid_namespace=True, user_namespace=False, pid_max=True),
+    "Linux, ordinary user": Host("linux", root=False, pid_namespace=True, user_namespace=True, pid_max=False),
+    "Linux without PID namespaces": Host("linux", False, False, False, False, refused=REFUSED),
+    "macOS (untested)": Host("darwin", False, False, False, False, refused=REFUSED),
+}
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def quotas() -> str:
+    head = ["what", "here", "AWS Lambda", "unit", "held by", "why"]
+    return table(head, [list(quota) for quota in QUOTAS])
+
+
+def _differ() -> tuple[list[list[str]], list[list[str]]]:
+    """Give a row for each guarantee, how each host holds it: those that differ between hosts, and the others."""
+    rows = [[row[0].guarantee, *map(_told, row)] for row in zip(*map(hold, HOSTS.values()), strict=True)]
+    return [row for row in rows if len({*row[1:]}) > 1], [row for row in rows if len({*row[1:]}) == 1]
+
+
+def _told(holding: Holding) -> str:
+    held = holding.held if holding.by == "nothing" else f"{holding.held}: {holding.by}"
+    return held if holding.why in ("", REFUSED) else f"{held} ({holding.why})"
+
+
+def differing() -> str:
+    return table(["guarantee", *HOSTS], _differ()[0])
+
+
+def common() -> str:
+    return table(["guarantee", "everywhere"], [row[:2] for row in _differ()[1]])
+
+
+TABLES: dict[str, tuple[str, Callable[[], str]]] = {
+    "quotas": ("reference/limits.md", quotas),
+    "what differs": ("howto/platforms.md", differing),
+    "what does not": ("howto/platforms.md", common),
+}
+
+
+def page_with(name: str) -> tuple[Path, str]:
+    """Give the page and what should be in it."""
+    where, make = TABLES[name]
+    page = DOCS / where
+    begin, end = f"<!-- {name}: made by docs/generate.py -->", f"<!-- end of {name} -->"
+    pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+    text, found = pattern.subn(lambda _: f"{begin}\n\n{make()}\n\n{end}", page.read_text("utf-8"))
+    if found != 1:
+        raise ValueError(f"{page}: must have {begin} and {end}, once")
+    return page, text
+
+
+if __name__ == "__main__":
+    for name in TABLES:
+        page, text = page_with(name)
+        page.write_text(text, "utf-8")
