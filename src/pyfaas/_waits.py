@@ -199,6 +199,29 @@ def _resolve(future: Any) -> None:
         future.set_result(None)
 
 
+class Fill:
+    """Receive a part of something large to where it is to lie; resumed with its size, 0 at the end."""
+
+    __slots__ = ("_channel", "_room")
+
+    def __init__(self, channel: Channel, room: memoryview) -> None:
+        self._channel = channel
+        self._room = room
+
+    def block(self) -> int:
+        """Receive in this thread."""
+        return self._channel.sock.recv_into(self._room)
+
+    async def suspend(self) -> int:
+        """Receive in this task."""
+        self._channel.suspended = True
+        while True:
+            try:
+                return self._channel.sock.recv_into(self._room, 0, DONTWAIT)
+            except BlockingIOError:
+                await self._channel.wait_readable()
+
+
 class Greeting:
     """The wait for a sandbox's first bytes, which bring a descriptor along; resumed with both."""
 

@@ -98,8 +98,8 @@ def read_answer(sandbox: Sandbox, answer: Answer, raw_id: bytes, began_at: float
     error: FunctionError | None = None
     try:
         if answer.kind == protocol.VALUE:
-            payload = answer.payload
-            value = decode_result(payload)
+            value = decode_result(answer.payload)
+            payload = b"" if bare else bytes(answer.payload)
         else:
             error = verdicts.told_by_worker(answer.payload, raw_id)
     except ValueError as breach:

@@ -49,7 +49,7 @@ _SIGNALS = {
 }
 
 
-def told_by_worker(payload: bytes, raw_id: bytes) -> FunctionError:
+def told_by_worker(payload: bytes | bytearray, raw_id: bytes) -> FunctionError:
     """Make the error that an ERROR frame tells of. Raises ValueError if it is not one."""
     message, error_type, stack, trace, bad = _read_told(payload)
     kind: type[FunctionError] = BadResponse if bad else HandlerFailed
@@ -65,7 +65,7 @@ def told_of_init(payload: str) -> FunctionError:
     return InitFailed(message, error_type, stack, "", trace)
 
 
-def _read_told(payload: bytes) -> tuple[str, str, list[str], str, bool]:
+def _read_told(payload: bytes | bytearray) -> tuple[str, str, list[str], str, bool]:
     told: Any = decode_result(payload)
     if not isinstance(told, dict):
         told = {}

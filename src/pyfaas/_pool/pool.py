@@ -144,17 +144,18 @@ class Pool:
     def obtain(self, shelf: Shelf, *, suppressed: bool = False) -> Trip[Sandbox]:
         """Find a permit and a sandbox, waiting for the one and making the other where it must be."""
         turn = Turn()
+        may_wait = self._wait_when_full and shelf.budget.size > 0  # nobody will ever free a permit where there is none
         with self._lock:
             self.check_open()
             action = self.ledger.request(shelf, turn)
             if isinstance(action, Assign):
                 action.sandbox.begin()
                 self.running.add(action.sandbox)
-            elif isinstance(action, Wait) and not (self._wait_when_full or self.closed):
+            elif isinstance(action, Wait) and not may_wait:
                 self.ledger.cancel(turn, shelf.budget)
                 shelf.throttles += 1
         if isinstance(action, Wait):
-            if not self._wait_when_full:
+            if not may_wait:
                 raise _throttled(shelf, action.reason)
             action = yield from self._wait_for(turn, shelf)
         watch = self._watch()
@@ -501,7 +502,7 @@ def _replaces(new: Function[Any, Any], old: Function[Any, Any]) -> bool:
 
 def _throttled(shelf: Shelf, reason: str) -> Throttled:
     budget = shelf.budget
-    if budget.size == 0:
+    if shelf.function.options.reserved_concurrency == 0:
         told = f"{shelf.function.name!r} has reserved_concurrency=0 and takes no calls"
     else:
         told = (

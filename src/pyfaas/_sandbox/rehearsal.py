@@ -28,7 +28,7 @@ def rehearse() -> None:
         for frame in peer.receive(event):
             context = template.for_call(frame.request_id, 3.0)
             result = encode_result(declared.handler(decode_event(frame.payload), context))
-            protocol.answer_frame(protocol.VALUE, frame.sequence, 0.0, 0.0, 0, result)
+            protocol.answer_header(protocol.VALUE, frame.sequence, 0.0, 0.0, 0, len(result))
         try:
             raise ValueError
         except ValueError as error:

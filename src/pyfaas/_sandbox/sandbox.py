@@ -27,7 +27,7 @@ from pyfaas._sandbox import protocol
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making, pid_of
 from pyfaas._sandbox.protocol import Answer, HostPeer, ProtocolError
 from pyfaas._sandbox.vitals import read_memory, sweep
-from pyfaas._waits import DONTWAIT, Channel, Ended, Greeting, Transmit, Trip
+from pyfaas._waits import DONTWAIT, Channel, Ended, Fill, Greeting, Transmit, Trip
 
 # Kernel timers are late by up to a tick or two (4 ms each at HZ=250); the watch steps in after that.
 GRACE_SECONDS = 0.010
@@ -152,12 +152,12 @@ class Sandbox:
     def exchange(self, payload: bytes, raw_id: bytes) -> Trip[Answer]:
         """Send an invocation and wait for its answer; its clock has begun. Raises Lost."""
         channel, peer = self.channel, self.peer
-        frame = peer.invoke(self.timeout, raw_id, payload)
+        header = peer.invoke_header(self.timeout, raw_id, len(payload))
         try:
             if peer.phase is protocol.OPEN:
-                yield from self._deliver(frame)
+                yield from self._deliver(header, payload)
             else:
-                yield from self._open(frame)
+                yield from self._open(header, payload)
                 answers = peer.receive(b"")  # the first answer may have come with READY
                 if answers:
                     return answers[0]
@@ -169,6 +169,12 @@ class Sandbox:
                 if not data:
                     raise Lost("gone")
                 answers = peer.receive(data)
+                while not answers and (room := peer.room()) is not None:
+                    size = yield Fill(channel, room)
+                    if not size:
+                        raise Lost("gone")
+                    peer.filled(size)
+                    answers = peer.receive(b"")
                 if answers:
                     return answers[0]
         except BlockingIOError:
@@ -189,7 +195,7 @@ class Sandbox:
     def open(self) -> Trip[None]:
         """Send the init alone (provisioned concurrency), and wait until the handler is loaded. Raises Lost."""
         try:
-            yield from self._open(b"")
+            yield from self._open(b"", b"")
         except BlockingIOError:
             raise Lost("late") from None
         except OSError:
@@ -197,13 +203,13 @@ class Sandbox:
         except ProtocolError as error:
             raise Lost("forged", str(error)) from None
 
-    def _open(self, frame: bytes) -> Trip[None]:
+    def _open(self, header: bytes, payload: bytes) -> Trip[None]:
         """Send INIT, with the first invocation behind it; come back once the handler is loaded."""
         if not self.suppressed:
             self.due_at = self.started_at + limits.INIT_SECONDS
-        first, self.init_frame = self.init_frame + frame, b""
+        first, self.init_frame = self.init_frame + header, b""
         if first:
-            yield from self._deliver(first)
+            yield from self._deliver(first, payload)
         answers: list[Answer] = []
         while self.peer.phase is protocol.BLANK:
             data, descriptors = yield Greeting(self.channel)
@@ -223,16 +229,20 @@ class Sandbox:
             self.due_at = monotonic() + self.timeout
             self._limit_waits(self.timeout)
 
-    def _deliver(self, data: bytes) -> Trip[None]:
+    def _deliver(self, header: bytes, payload: bytes) -> Trip[None]:
         """Send all of it. Raises Lost("undelivered") if not even its first byte arrived anywhere."""
+        large = len(payload) > protocol.BULK_BYTES
+        first = header if large else header + payload
         try:
-            sent = self.channel.send(data, DONTWAIT)
+            sent = self.channel.send(first, DONTWAIT)
         except BlockingIOError:
             sent = 0
         except OSError:
             raise Lost("undelivered") from None
-        if sent != len(data):
-            yield Transmit(self.channel, memoryview(data)[sent:])
+        if sent != len(first):
+            yield Transmit(self.channel, memoryview(first)[sent:])
+        if large:
+            yield Transmit(self.channel, memoryview(payload))
 
     def _take_pidfd(self, descriptors: list[int]) -> None:
         for descriptor in descriptors:

@@ -103,19 +103,27 @@ class Worker:
             if not data:
                 os._exit(0)
             frames = receive(data)
-            while not frames:  # a large event: read just the rest of it
-                data = recv(max(self.peer.missing, CHUNK_BYTES))
-                if not data:
-                    os._exit(0)
-                frames = receive(data)
+            while not frames:
+                frames = self._rest_of_event()
+
+    def _rest_of_event(self) -> list[protocol.Invocation]:
+        """Read on; a large event goes where it is to lie."""
+        room = self.peer.room()
+        if room is None:
+            data = self.wire.recv(CHUNK_BYTES)
+            if not data:
+                os._exit(0)
+            return self.peer.receive(data)
+        size = self.wire.recv_into(room)
+        if not size:
+            os._exit(0)
+        self.peer.filled(size)
+        return self.peer.receive(b"")
 
     def _first_frames(self) -> list[protocol.Invocation]:
         frames: list[protocol.Invocation] = []
         while not frames:
-            data = self.wire.recv(CHUNK_BYTES)
-            if not data:
-                os._exit(0)
-            frames = self.peer.receive(data)
+            frames = self._rest_of_event()
         return frames
 
     # -- init ----------------------------------------------------------------------------------------------------------
@@ -207,10 +215,14 @@ class Worker:
                 kind, payload = protocol.ERROR, self._failure(error)
             if self.forked:
                 os._exit(0)  # a child that the handler forked came back from it
-            answer = protocol.answer_frame(kind, sequence, started_at, monotonic() - started_at, output.end(), payload)
-            sent = wire.send(answer)
-            if sent != len(answer):
-                wire.sendall(memoryview(answer)[sent:])
+            header = protocol.answer_header(
+                kind, sequence, started_at, monotonic() - started_at, output.end(), len(payload)
+            )
+            if len(payload) < protocol.BULK_BYTES:
+                wire.sendall(header + payload)
+            else:
+                wire.sendall(header)
+                wire.sendall(payload)
 
         return call
 

@@ -46,7 +46,10 @@ def main() -> None:
         os._exit(0)  # the namespace begins with the next child: that is the zygote, this was only the way in
     if found.system == "linux" and not found.pid_namespace:
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)  # what outlives its worker comes to us, see _end_orphans
-    socket.send_fds(control, [b"z"], [os.pidfd_open(os.getpid())] if _HAS_PIDFD else [])
+    own = [os.pidfd_open(os.getpid())] if _HAS_PIDFD else []
+    socket.send_fds(control, [b"z"], own)
+    for descriptor in own:  # every sandbox would inherit it
+        os.close(descriptor)
     Zygote(control, host, found).run()
 
 
