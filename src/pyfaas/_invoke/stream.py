@@ -15,7 +15,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import attrs
 
@@ -73,6 +73,12 @@ class Lane:
         self.target = max(2, min(limits.WINDOW_EVENTS, int(AHEAD_SECONDS / max(self.pace, 1e-6))))
 
 
+class Broken(NamedTuple):
+    """In the place of an event: the source raised this instead of giving one."""
+
+    error: BaseException
+
+
 class Pipeline:
     """The stream itself: ``advance`` gives the next ending, or None at the end."""
 
@@ -84,20 +90,24 @@ class Pipeline:
         self._events = events
         self._lanes: list[Lane] = []
         self._again: deque[Item] = deque()
-        self._ready: dict[int, Ending | BaseException] = {}
+        self._ready: dict[int, Ending | InvokeError | Broken] = {}
         self._taken = 0
         self._given = 0
         self._exhausted = False
         self.closed = False
 
-    def ready(self) -> Ending | BaseException | None:
-        """Give the next ending if it is here already."""
+    def ready(self) -> Ending | InvokeError | None:
+        """Give the next ending if it is here already. Raises what the source raised, once its turn has come."""
         ending = self._ready.pop(self._given, None)
-        if ending is not None:
-            self._given += 1
+        if ending is None:
+            return None
+        self._given += 1
+        if isinstance(ending, Broken):
+            self.close()
+            raise ending.error
         return ending
 
-    def advance(self) -> Trip[Ending | BaseException | None]:
+    def advance(self) -> Trip[Ending | InvokeError | None]:
         """Move everything until the next ending is here."""
         try:
             while True:
@@ -158,7 +168,7 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001 - the source's own; told after all that came before
                 self._exhausted = True
                 self._taken += 1
-                self._ready[number] = error
+                self._ready[number] = Broken(error)
                 return None
             self._taken += 1
             try:
@@ -339,9 +349,17 @@ class Pipeline:
                 self._pool.discard(lane.sandbox)
             else:
                 self._pool.return_lane(lane.sandbox)
+        self._ready.clear()
         close = getattr(self._source, "close", None)
         if close is not None:
             close()
+
+    async def aclose(self) -> None:
+        """Do the same, and close an asynchronous source too."""
+        self.close()
+        source, self._source = self._source, None
+        if hasattr(source, "aclose"):
+            await source.aclose()
 
 
 class BlockingStream(Iterator[T], Generic[T]):
@@ -391,12 +409,12 @@ class AsyncStream(AsyncIterator[T], Generic[T]):
         try:
             return self._finish(ending)
         except BaseException:
-            pipeline.close()
+            await pipeline.aclose()
             raise
 
     async def aclose(self) -> None:
         """End what still runs and forget the rest."""
-        self._pipeline.close()
+        await self._pipeline.aclose()
 
     def __del__(self) -> None:
         self._pipeline.close()

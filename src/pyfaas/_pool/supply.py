@@ -17,7 +17,7 @@ from typing import Any
 
 from pyfaas import limits
 from pyfaas._sandbox.packing import pack_init
-from pyfaas._sandbox.parent import Zygote, ZygoteDied
+from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making
 from pyfaas._sandbox.sandbox import Sandbox
 from pyfaas._sandbox.slots import Slots
 from pyfaas.errors import HostError, InternalError
@@ -93,8 +93,9 @@ class Supply:
         for attempt in range(2):
             zygote = self.zygote()
             try:
-                _make_room_for_descriptors()
-                sandbox = Sandbox(zygote, next(self._numbers))
+                with making:
+                    _make_room_for_descriptors()
+                    sandbox = Sandbox(zygote, next(self._numbers))
             except ZygoteDied as error:
                 self.forget(zygote)
                 if attempt:
@@ -202,9 +203,10 @@ def _make_room_for_descriptors() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     probe = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     os.close(probe)
-    if soft == resource.RLIM_INFINITY or probe < soft - SPARE_DESCRIPTORS:
+    # Of a sandbox's three descriptors one comes with its HELLO: up to half as many as are open may be on their way.
+    if soft == resource.RLIM_INFINITY or probe + probe // 2 < soft - SPARE_DESCRIPTORS:
         return
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    elif probe >= soft - 8:
+    elif probe + sum(one.pidfd < 0 for one in holders if isinstance(one, Sandbox)) >= soft - 8:
         raise HostError(f"{probe} files are open, the limit is {soft} (ulimit -Hn): a sandbox needs three more")

@@ -238,8 +238,7 @@ class Worker:
         name = type(error).__name__
         failed = FunctionError(loader.message_of(error), name, loader.stack_of(error))
         failed.remote_traceback = loader.trace_text(error)
-        # AWS indents with no-break spaces, so that readers of logs that trim lines keep the shape.
-        frames = "".join(failed.stack_trace).replace("  ", "\u00a0\u00a0")
+        frames = "\n".join(map(_indent_hard, "".join(failed.stack_trace).split("\n")))
         trace = f"Traceback (most recent call last):\n{frames}" if frames else ""
         self.output.note(f"[ERROR] {name}: {failed.message}\n{trace}"[: limits.TRACE_CHARACTERS].rstrip("\n") + "\n")
         return _error_payload(failed)
@@ -249,6 +248,12 @@ class Worker:
         with contextlib.suppress(BaseException):
             atexit._run_exitfuncs()
         os._exit(code)
+
+
+def _indent_hard(line: str) -> str:
+    """AWS indents with no-break spaces, so that readers of logs that trim lines keep the shape."""
+    text = line.lstrip(" ")
+    return "\u00a0" * (len(line) - len(text)) + text
 
 
 def _reseed() -> None:
