@@ -54,14 +54,14 @@ def _remove_tree(parent: int, name: str) -> None:
     """Empty and remove one directory: sub-directories move up into it until none is left below them."""
     top = _open(parent, name)
     try:
-        moved = 0
+        moved, prefix = 0, f".pyfaas-{os.urandom(8).hex()}"  # a name that the handler cannot have taken already
         while directories := _unlink_files(top):
             for inner in directories:
                 below = _open(top, inner)
                 try:
                     for deeper in _unlink_files(below):
                         _make_writable(below, deeper)
-                        os.rename(deeper, f".pyfaas-moved-{moved}", src_dir_fd=below, dst_dir_fd=top)
+                        os.rename(deeper, f"{prefix}-{moved}", src_dir_fd=below, dst_dir_fd=top)
                         moved += 1
                 finally:
                     os.close(below)

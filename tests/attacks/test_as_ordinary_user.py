@@ -1,0 +1,126 @@
+"""
+All attacks once more as an ordinary user, where this run is root's.
+
+Another uid may not read root's interpreter, project and packages, so what the run needs is copied to where it may.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pyfaas
+
+NOBODY = 65534
+SECONDS = 300
+NEEDED = ("pytest", "anyio", "attrs", "cloudpickle", "psutil", "trio")
+LEFT_OUT = ("test", "site-packages", "idlelib", "tkinter", "turtledemo", "lib2to3", "ensurepip", "config-*")
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="this run is an ordinary user's already")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that anybody may enter."""
+    place = Path(tempfile.mkdtemp(prefix="pyfaas-nobody-"))
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def _run(command: list[str], place: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program as nobody, with an environment from nothing."""
+    return subprocess.run(
+        command,
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        cwd=place,
+        env={"PATH": os.defpath, "HOME": str(place / "home"), "TMPDIR": str(place / "home"), **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def _interpreter(place: Path) -> tuple[str, dict[str, str]]:
+    """Find an interpreter of this version that nobody may run: this one, or a copy of it."""
+    probe = "import ctypes, hashlib, socket, sys; sys.exit(sys.version_info[:2] != %r)" % (sys.version_info[:2],)
+    own = os.path.realpath(sys.executable)
+    if _works([own, "-I", "-c", probe], place):
+        return own, {}
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for name in ("bin", "lib"):
+        (place / "python" / name).mkdir(parents=True)
+    copied = place / "python" / "bin" / version
+    shutil.copy(own, copied)
+    library = Path(sysconfig.get_path("stdlib"))
+    shutil.copytree(library, place / "python" / "lib" / version, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    environment = {}
+    if sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        for shared in Path(sysconfig.get_config_var("LIBDIR")).glob("libpython*.so*"):
+            shutil.copy(shared, place / "python" / "lib")
+        environment["LD_LIBRARY_PATH"] = str(place / "python" / "lib")
+    if not _works([str(copied), "-I", "-c", probe], place, **environment):
+        pytest.skip(f"no interpreter that uid {NOBODY} may run: neither {own} nor a copy of it works")
+    return str(copied), environment
+
+
+def _works(command: list[str], place: Path, **environment: str) -> bool:
+    try:
+        return _run(command, place, **environment).returncode == 0
+    except OSError:
+        return False
+
+
+def _copy_packages(target: Path) -> None:
+    """Copy what the run imports, with what that needs in its turn."""
+    waiting, seen = list(NEEDED), set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            distribution = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # needed on other machines only
+        waiting += [re.split(r"[^\w.-]", need)[0] for need in distribution.requires or () if "extra ==" not in need]
+        for file in distribution.files or ():
+            source = Path(str(distribution.locate_file(file)))
+            if ".." not in file.parts and source.is_file():
+                (target / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target / file)
+
+
+def test_all_attacks_end_as_they_must_for_an_ordinary_user(place: Path) -> None:
+    (place / "home").mkdir()
+    os.chown(place / "home", NOBODY, NOBODY)
+    python, environment = _interpreter(place)
+    tests = Path(__file__).parent.parent
+    shutil.copytree(Path(pyfaas.__file__).parent, place / "src" / "pyfaas")
+    shutil.copytree(Path(__file__).parent, place / "tests" / "attacks")
+    for name in ("tests/conftest.py", "tests/support.py", "pyproject.toml"):
+        shutil.copy(tests.parent / name, place / name)
+    _copy_packages(place / "packages")
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, (place / "src", place / "packages")))
+    done = _run(
+        [python, "-m", "pytest", "-p", "no:cacheprovider", "--durations=5", "tests/attacks"], place, **environment
+    )
+    assert done.returncode == 0, done.stdout[-20_000:]
+    passed = re.search(r"(\d+) passed, 1 skipped", done.stdout)  # this very test was skipped, and nothing else
+    assert passed is not None, done.stdout[-2_000:]
+    assert int(passed[1]) > 150

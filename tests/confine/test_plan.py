@@ -1,0 +1,108 @@
+"""The plan: from limits and host to steps, and to what is held and what is not. No process is touched."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from pyfaas import CannotConfine, Runtime
+from pyfaas._confine import apply
+from pyfaas._confine.plan import KERNEL, NOT_HELD, WATCHED, Host, Limits, hold, plan
+
+ROOT = Host("linux", True, True, False, True)
+ROOT_OLD_KERNEL = ROOT._replace(pid_max=False)
+USER = Host("linux", False, True, True, False)
+NO_NAMESPACES = Host("linux", False, False, False, False, "unshare: Operation not permitted")
+MACOS = Host("darwin", False, False, False, False, "no PID namespaces on darwin")
+HOSTS = [ROOT, ROOT_OLD_KERNEL, USER, NO_NAMESPACES, MACOS]
+WANTED = Limits(memory_mb=256, file_mb=512, cpu_seconds=7.0)
+
+
+def names(host: Host) -> list[str]:
+    return [step[0] for step in plan(WANTED, host)]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_every_host_gets_limits_on_cores_files_and_their_size(host: Host) -> None:
+    steps = plan(WANTED, host)
+    assert ("rlimit", "CORE", 0) in steps
+    assert ("rlimit", "NOFILE", 1_024) in steps
+    assert ("rlimit", "FSIZE", 512 * 1_048_576) in steps
+
+
+def test_runaways_are_stopped_far_above_the_memory_limit() -> None:
+    assert ("rlimit", "DATA", (2 * 256 + 1_024) * 1_048_576) in plan(WANTED, ROOT)
+    assert not any(step[:2] == ("rlimit", "DATA") for step in plan(WANTED, MACOS))
+    assert not any(step[:2] == ("rlimit", "AS") for host in HOSTS for step in plan(WANTED, host))
+
+
+def test_processes_are_bounded_by_what_this_host_has() -> None:
+    assert ("pid_max", 300 + 1_024) in plan(WANTED, ROOT)
+    assert ("rlimit", "NPROC", 2_024) in plan(WANTED, USER)
+    for host in (ROOT_OLD_KERNEL, NO_NAMESPACES, MACOS):
+        assert not any(step[0] == "pid_max" or step[:2] == ("rlimit", "NPROC") for step in plan(WANTED, host))
+
+
+def test_without_a_namespace_the_worker_adopts_orphans_and_dies_with_its_parent() -> None:
+    assert {"subreaper", "die_with_parent"} <= set(names(NO_NAMESPACES))
+    for host in (ROOT, ROOT_OLD_KERNEL, USER, MACOS):
+        assert not {"subreaper", "die_with_parent"} & set(names(host))
+
+
+def test_capabilities_that_a_user_namespace_gave_are_dropped() -> None:
+    assert [host for host in HOSTS if "drop_capabilities" in names(host)] == [USER]
+
+
+def test_new_privileges_are_forbidden_before_the_first_byte_of_user_code() -> None:
+    assert [host for host in HOSTS if "no_new_privileges" not in names(host)] == [MACOS]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_every_step_has_hands(host: Host) -> None:
+    assert set(names(host)) <= set(apply._HANDS)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_each_guarantee_is_told_once_and_what_is_not_held_says_why(host: Host) -> None:
+    holdings = hold(host)
+    guarantees = [one.guarantee for one in holdings]
+    assert len(set(guarantees)) == len(guarantees)
+    assert {"time-out", "the whole tree dies", "memory", "CPU time", "processes", "open files", "file size"} <= set(
+        guarantees
+    )
+    for one in holdings:
+        assert one.held in (KERNEL, WATCHED, NOT_HELD)
+        assert one.by
+        if one.held != KERNEL and one.guarantee not in ("CPU time", "time-out", "new privileges"):
+            assert one.why, one
+
+
+def test_all_hosts_speak_of_the_same_guarantees_in_the_same_order() -> None:
+    lists = [[one.guarantee for one in hold(host)] for host in HOSTS]
+    assert all(first == second for first, second in itertools.pairwise(lists))
+
+
+def test_how_the_tree_dies_depends_on_the_namespace() -> None:
+    def held(host: Host) -> tuple[str, str]:
+        one = next(one for one in hold(host) if one.guarantee == "the whole tree dies")
+        return one.held, one.by
+
+    assert held(ROOT) == (KERNEL, "a PID namespace")
+    assert held(USER) == (KERNEL, "a PID namespace in a user namespace")
+    assert held(NO_NAMESPACES)[0] == WATCHED
+    assert held(MACOS)[0] == WATCHED
+
+
+def test_a_runtime_tells_what_its_own_host_holds(session_runtime: Runtime) -> None:
+    holdings = session_runtime.confinement()
+    assert [one.guarantee for one in holdings] == [one.guarantee for one in hold(ROOT)]
+
+
+def test_strict_refuses_with_the_list_of_what_is_missing() -> None:
+    import handlers
+
+    with Runtime(confinement="strict") as runtime, pytest.raises(CannotConfine) as caught:
+        runtime.invoke(handlers.echo, 1)
+    assert "does not hold: file system" in str(caught.value) or "file system (" in str(caught.value)
+    assert "network (" in str(caught.value)

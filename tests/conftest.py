@@ -1,0 +1,58 @@
+"""Fixtures for every test: the two async worlds, an open runtime, and the check that nothing of ours is left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+import pyfaas.runtime
+from pyfaas import Runtime
+from support import wait_until, zygotes_of
+
+
+_kill = os.kill
+
+
+def _kill_one(pid: int, number: int) -> None:
+    """A seat belt: a handle whose process is gone says -1, and ``os.kill(-1)`` would be every process of this host."""
+    if pid < 1:
+        raise ProcessLookupError(f"os.kill({pid}) in a test would reach more than one process")
+    _kill(pid, number)
+
+
+os.kill = _kill_one
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run async tests on both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def runtime() -> Iterator[Runtime]:
+    """A runtime of this test's own, entered."""
+    with Runtime() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def session_runtime() -> Iterator[Runtime]:
+    """One runtime for all tests that only want something run: it is not entered, so call ``session_runtime.invoke``."""
+    opened = Runtime().open()
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """At the end of the session no runtime but the default one is open, and no process of ours lives."""
+    yield
+    left = pyfaas.runtime._open_runtimes - {pyfaas.runtime._default}
+    pyfaas.runtime._close_all()
+    assert not left, f"left open: {left}"
+    wait_until(lambda: not zygotes_of(os.getpid()))

@@ -1,0 +1,60 @@
+"""The examples run, over files made to break them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from support import SOURCE
+
+CENSUS = Path(__file__).parents[2] / "docs" / "examples" / "stdlib_census.py"
+
+FILES = {
+    b"good.py": b"def f(a):\n    return 1 if a and a > 2 else 2\n\n\nclass C:\n    def g(self): ...\n",
+    b"empty.py": b"",
+    b"bad_coding.py": b"# coding: uft-8\n",
+    b"not_utf8.py": b"name = '\xff'\n",
+    b"nul.py": b"a = 1\0\n",
+    b"deep.py": b"(" * 5_000 + b")" * 5_000,
+    b"python2.py": b"print 'hello'\n",
+}
+MISCHIEF = {
+    "hang": "TimedOut, Sandbox.Timedout: Task timed out after 2.00 seconds",
+    "eat_memory": "OutOfMemory, Runtime.OutOfMemory: Runtime exited with error: signal: killed",
+    "segfault": "SandboxDied, Runtime.ExitError: Runtime exited with error: signal: segmentation fault",
+    "fork_away": "SandboxDied, Runtime.ExitError: Runtime exited with error: exit status 1",
+}
+
+
+def test_the_census_counts_what_parses_names_what_does_not_and_outlives_the_four(tmp_path: Path) -> None:
+    files = dict(FILES)
+    if sys.platform == "linux":
+        files[b"name_\xff.py"] = b""  # a name that is no text, so no JSON either
+    for name, content in files.items():
+        (tmp_path / os.fsdecode(name)).write_bytes(content)
+
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", str(CENSUS), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
+    lines = [" ".join(line.split()) for line in ran.stdout.splitlines()]
+    assert any(f"{len(files)} of {len(files)} files" in line for line in lines)
+    assert "2 files 6 lines 1 classes 2 functions mean complexity 2.00" in lines
+    assert "3 f good.py:1" in lines
+    assert f"{len(files) - 2} files failed:" in lines
+    assert "bad_coding.py SyntaxError: unknown encoding: uft-8" in lines
+    for culprit, got in MISCHIEF.items():
+        assert any(line.startswith(culprit) for line in lines)
+        assert got in lines
+    assert sum("nothing of it alive" in line for line in lines) == len(MISCHIEF)
+    assert any(line.startswith("daemon: process") for line in lines)
+    assert max(map(len, ran.stdout.splitlines())) <= 100

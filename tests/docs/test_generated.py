@@ -1,0 +1,29 @@
+"""The tables that docs/generate.py writes are those of today's code."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "generate.py"
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_docs", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+generate = load()
+
+
+@pytest.mark.parametrize("name", generate.TABLES)
+def test_a_table_is_current(name: str) -> None:
+    page, text = generate.page_with(name)
+    assert page.read_text("utf-8") == text, f"{page} is out of date: run python docs/generate.py"
