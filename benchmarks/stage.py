@@ -85,7 +85,10 @@ class Stage:
             pass
         self._wait_for_end(5.0)
         # It is not reaped yet, so its number is nobody else's: this ends it and what a broken pool left behind.
-        os.killpg(self._process.pid, signal.SIGKILL)
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+            pass
         self._process.wait()
         self._process.stdout.close()
         self._errors.close()

@@ -113,7 +113,7 @@ def blocks_in_c(event: str) -> None:
     elif event == "regular expression":
         re.match(r"(a+)+$", "a" * 60 + "b")
     elif event == "power":
-        print(10 ** 10**8 % 7)
+        print(10**10**8 % 7)
 
 
 @attacker(timeout=2)
@@ -229,7 +229,7 @@ def fork_bomb(event: Any) -> None:
 
 @attacker(timeout=20, memory=1024)
 def forks_until_refused(event: Any) -> dict[str, Any]:
-    children = []
+    children: list[int] = []
     try:
         while len(children) < 20_000:
             child = os.fork()
@@ -599,7 +599,7 @@ class ReducesText(str):
 
     __slots__ = ()
 
-    def __reduce__(self) -> tuple[Any, ...]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("touch " + kept[-1],)
 
 
@@ -640,16 +640,16 @@ class LiesInStr(Exception):
     """Its text is none."""
 
     def __str__(self) -> str:
-        return 42  # type: ignore[return-value]
+        return 42  # type: ignore[return-value]  # noqa: PLE0307
 
 
 class RaisesInStr(Exception):
     """Its text raises."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         raise RuntimeError("no text")
 
-    __repr__ = __str__
+    __str__ = __repr__
 
 
 class Nameless(type):
@@ -667,14 +667,14 @@ class NoName(Exception, metaclass=Nameless):
 class LoopsInStr(Exception):
     """Its text never ends."""
 
-    def __str__(self) -> str:
+    def __str__(self) -> str:  # noqa: PLE0307
         spin()
 
 
 class ExitsInStr(Exception):
     """Its text is the end."""
 
-    def __str__(self) -> str:
+    def __str__(self) -> str:  # noqa: PLE0307
         sys.exit(5)
 
 
@@ -734,7 +734,7 @@ class LenLies(list[Any]):
 
 class LenNegative(list[Any]):
     def __len__(self) -> int:
-        return -1
+        return -1  # noqa: PLE0303
 
 
 class LenRaises(list[Any]):
@@ -903,6 +903,7 @@ def dies(event: dict[str, str]) -> Any:
         os.waitpid(child, 0)
         return "the child died"
     elif at == "between calls":
+
         def later() -> None:
             while not os.path.exists(event["when"]):
                 time.sleep(0.001)

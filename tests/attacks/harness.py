@@ -240,7 +240,9 @@ class Arena:
         except AssertionError:
             pool = self.pool
             left = {pid: Path(f"/proc/{pid}/stat").read_text() for pid in below(pool.supply.zygote().pid)}
-            raise AssertionError(f"{self.runtime!r} does not settle; alive: {left}; dying: {pool.supply.dying}") from None
+            raise AssertionError(
+                f"{self.runtime!r} does not settle; alive: {left}; dying: {pool.supply.dying}"
+            ) from None
 
     def _files(self) -> int:
         """Count our descriptors, less those that a sandbox has by right."""
@@ -248,8 +250,8 @@ class Arena:
         greeted = sum(sandbox.pidfd >= 0 for shelf in pool.ledger.shelves.values() for sandbox in shelf.idle)
         if pool.supply.standby is not None:
             greeted += pool.supply.standby.pidfd >= 0
-        noted = self.namespace is not None
-        return len(open_files()) - 2 * (pool.ledger.live + blanks(pool)) - greeted - noted
+        sandboxes: int = pool.ledger.live + blanks(pool)
+        return len(open_files()) - 2 * sandboxes - int(greeted) - int(self.namespace is not None)
 
     def _wait_for_files(self, count: int) -> None:
         """A sandbox that is buried is struck off first, then its descriptors are closed."""
@@ -292,10 +294,9 @@ class Arena:
         self.runtime.invoke(handlers.neighbour, {})
         if warm:
             self.warm(function)
-        with self.unharmed():
-            with self.beside_a_neighbour():
-                yield
-                assert self.runtime.invoke(function, handlers.WORK) == handlers.DONE
+        with self.unharmed(), self.beside_a_neighbour():
+            yield
+            assert self.runtime.invoke(function, handlers.WORK) == handlers.DONE
 
     # -- the attack ----------------------------------------------------------------------------------------------------
 

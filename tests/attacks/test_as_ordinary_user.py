@@ -58,7 +58,7 @@ def _run(command: list[str], place: Path, **environment: str) -> subprocess.Comp
 
 def _interpreter(place: Path) -> tuple[str, dict[str, str]]:
     """Find an interpreter of this version that nobody may run: this one, or a copy of it."""
-    probe = "import ctypes, hashlib, socket, sys; sys.exit(sys.version_info[:2] != %r)" % (sys.version_info[:2],)
+    probe = f"import ctypes, hashlib, socket, sys; sys.exit(sys.version_info != {tuple(sys.version_info)})"
     own = os.path.realpath(sys.executable)
     if _works([own, "-I", "-c", probe], place):
         return own, {}

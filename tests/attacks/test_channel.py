@@ -13,7 +13,7 @@ import pytest
 
 from attacks import handlers
 from attacks.harness import KILL_SECONDS, Arena
-from pyfaas import BadResponse, HandlerFailed, OutOfMemory, Outcome, Runtime, SandboxDied, TimedOut, limits
+from pyfaas import BadResponse, HandlerFailed, Outcome, OutOfMemory, Runtime, SandboxDied, TimedOut, limits
 from pyfaas._sandbox import protocol
 from support import wait_until
 

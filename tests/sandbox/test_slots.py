@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyfaas._sandbox.slots import Slots
+from support import output_of
 
 
 @pytest.fixture
@@ -140,3 +141,29 @@ def test_no_descriptor_is_left(slots: Slots, tmp_path: Path) -> None:
     slots.remove(slot)
     slots.remove(slot)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_ordinary_user_removes_what_was_forbidden_to_it() -> None:
+    """Root may read anything; without that, the bits must be put back first."""
+    program = """
+        import os
+        from pyfaas._sandbox.slots import Slots
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        slots = Slots()
+        slot = slots.make()
+        for name, mode in (("a", 0o000), ("b", 0o444), ("c", 0o111), ("d", 0o222)):
+            os.makedirs(f"{slot}/{name}/inner/deeper")
+            open(f"{slot}/{name}/inner/file", "w").close()
+            os.chmod(f"{slot}/{name}/inner/deeper", mode)
+            os.chmod(f"{slot}/{name}/inner", mode)
+            os.chmod(f"{slot}/{name}", mode)
+        os.chmod(slot, 0)
+        slots.remove(slot)
+        print(os.path.lexists(slot))
+        slots.close()
+        print(os.path.lexists(slots.root))
+    """
+    assert output_of(program).split() == ["False", "False"]

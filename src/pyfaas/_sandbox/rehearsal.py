@@ -7,7 +7,13 @@ attributes, specialised bytecode, counters of references. What was rehearsed is 
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import pickle
+import signal
+import socket
+import sys
 from typing import Any
 
 from pyfaas import functions
@@ -25,6 +31,7 @@ def rehearse() -> None:
     for sequence in range(ROUNDS):
         declared = functions.function(memory=256)(_handler)
         event = protocol.INVOCATION.pack(2, protocol.INVOKE, sequence, 3.0, bytes(16)) + b"{}"
+        _settle()
         for frame in peer.receive(event):
             context = template.for_call(frame.request_id, 3.0)
             result = encode_result(declared.handler(decode_event(frame.payload), context))
@@ -34,6 +41,26 @@ def rehearse() -> None:
         except ValueError as error:
             json.dumps([loader.message_of(error), loader.stack_of(error), loader.trace_text(error)])
     functions.declared.clear()
+
+
+def _settle() -> None:
+    """Go through what a fork does before its handler: a socket, variables, a signal, a module from a file."""
+    for one in socket.socketpair():
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=one.detach()).close()
+    wanted = pickle.loads(_INIT)  # noqa: S301 - ours
+    os.environ.update(wanted)
+    for name in wanted:
+        del os.environ[name]
+    signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    importlib.import_module(_SMALL_MODULE)
+    del sys.modules[_SMALL_MODULE]
+
+
+_INIT = pickle.dumps({f"PYFAAS_REHEARSAL_{number}": str(number) for number in range(12)})
+_SMALL_MODULE = "pyfaas._sandbox.port"
 
 
 def _handler(event: Any, context: Context) -> Any:
