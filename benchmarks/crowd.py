@@ -22,7 +22,7 @@ def run(rounds: int, *, quick: bool) -> Chapter:
     for name in PEERS:
         for workers in sorted({CORES, THREADS}):
             contenders[f"{name}, {workers} workers"] = (name, workers)
-    rates, tails, broken = _measure(contenders, rounds, 0.2 if quick else 0.5)
+    rates, tails, broken = _measure(contenders, rounds, 0.1 if quick else 0.5)
     alive = [name for name in contenders if name not in broken and name != OURS]
     rival = max(alive, key=lambda name: rates[name].p50)
     ratio = rates[OURS].over(rates[rival])

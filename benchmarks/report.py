@@ -93,6 +93,7 @@ def _plot(path: Path, plots: dict[str, dict[str, dict[str, float]]]) -> None:
         axis.bar_label(drawn, [f" {value:,.0f}" for value in values], fontsize=8)
         axis.set_xscale("log")
         axis.set_xlim(min(values) / 2, max(values) * 3)
+        axis.minorticks_off()
         axis.set_title(title, fontsize=10)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)

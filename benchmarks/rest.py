@@ -11,7 +11,6 @@ from benchmarks.measure import Chapter, Promise, kernel_hz, milli, percentile
 from benchmarks.stage import Stage
 
 MB = 1_048_576
-IDLE_SECONDS = 5.0
 
 
 def run(rounds: int, *, quick: bool) -> Chapter:
@@ -19,7 +18,7 @@ def run(rounds: int, *, quick: bool) -> Chapter:
     chapter = Chapter()
     _memory(chapter, 4 if quick else 16)
     _late(chapter, rounds, 4 if quick else 20)
-    _idle(chapter)
+    _idle(chapter, 2.0 if quick else 5.0)
     return chapter
 
 
@@ -63,21 +62,21 @@ def _late(chapter: Chapter, rounds: int, calls: int) -> None:
         print(f"  time-out, {name}: {milli(percentile(late, 99))} late, p99", flush=True)
 
 
-def _idle(chapter: Chapter) -> None:
+def _idle(chapter: Chapter, seconds: float) -> None:
     """Watch from outside, by the kernel's books: who was switched to, and who used the CPU for how long."""
     with Stage("pyfaas") as stage:
         pids = [stage.pid, *stage.do("idle")]
         before = stage.do("wakeups")
         time.sleep(0.5)
         began = {pid: _books(pid) for pid in pids}
-        time.sleep(IDLE_SECONDS)
+        time.sleep(seconds)
         ended = {pid: _books(pid) for pid in pids}
         wakeups = stage.do("wakeups") - before
     cpu = sum(ended[pid][0] - began[pid][0] for pid in pids)
     turns = sum(ended[pid][1] - began[pid][1] for pid in pids)
     chapter.promises.append(
         Promise(
-            f"idle runtime, {IDLE_SECONDS:.0f} s: process, zygote and sandboxes",
+            f"idle runtime, {seconds:.0f} s: process, zygote and sandboxes",
             "no wake-up before the next expiry, no CPU",
             f"{wakeups} wake-ups of the watch; {cpu / 1e6:.3f} ms of CPU, {turns} turns on it, by the kernel's books",
             wakeups == 0 and cpu == 0,

@@ -22,7 +22,7 @@ def run(rounds: int, *, quick: bool) -> Chapter:
     chapter = Chapter()
     names = [OURS, *(name for name in PEERS if hasattr(PEERS[name], "map"))]
     rates = _rates(names, rounds, 5_000 if quick else 20_000)
-    crashes = {name: _crash(name, 1.0 if quick else PATIENCE) for name in names}
+    crashes = {name: _crash(name, 0.5 if quick else PATIENCE) for name in names}
     mine = rates[OURS].p50
     cost = crashes[OURS]
     chapter.promises += [

@@ -11,7 +11,6 @@ import pyfaas.runtime
 from pyfaas import Runtime
 from support import wait_until, zygotes_of
 
-
 _kill = os.kill
 
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
+
 SOURCE = Path(__file__).parent.parent / "src"
 
 
@@ -20,6 +22,13 @@ def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.002)
+
+
+async def reach(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Do the same in a task: a condition is of another thread or process, so no event of the loop tells of it."""
+    with anyio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110
+            await anyio.sleep(0.002)
 
 
 def is_alive(pid: int) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-
-import pytest
+from typing import TYPE_CHECKING
 
 import handlers
 from pyfaas import Context, Runtime
 from pyfaas.context import request_id_text
+
+if TYPE_CHECKING:
+    import pytest
 
 ATTRIBUTES = {
     "aws_request_id",

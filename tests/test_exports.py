@@ -7,6 +7,8 @@ import inspect
 import json
 import os
 
+import pytest
+
 import pyfaas
 from support import SOURCE, output_of
 
@@ -35,12 +37,8 @@ def test_every_public_name_is_what_its_home_defines() -> None:
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
-    try:
+    with pytest.raises(AttributeError, match="module 'pyfaas' has no attribute 'nothing'"):
         pyfaas.nothing  # noqa: B018
-    except AttributeError as error:
-        assert str(error) == "module 'pyfaas' has no attribute 'nothing'"
-    else:
-        raise AssertionError
 
 
 def test_type_checkers_see_the_same_names() -> None:

@@ -120,8 +120,9 @@ def test_an_option_whose_machinery_comes_later_says_so(field: str) -> None:
 
 @pytest.mark.parametrize("field", ["reads", "writes", "allow", "preload", "layers"])
 def test_an_empty_list_asks_for_nothing(field: str) -> None:
-    function(**{field: []})(handler)
-    function(**{field: ()})(handler)
+    nothing: list[Any] = [[], ()]
+    for value in nothing:
+        function(**{field: value})(handler)
 
 
 def test_the_cpu_option_takes_proportional_and_says_that_it_is_not_available_yet() -> None:
@@ -143,7 +144,7 @@ def test_every_option_of_the_signature_is_checked_here() -> None:
 
 def test_an_option_that_does_not_exist_is_named() -> None:
     assert refused(memroy=128) == "@function has no option 'memroy'"
-    assert 'ardour' in refused(ardour=2, memory=256)
+    assert "ardour" in refused(ardour=2, memory=256)
 
 
 def test_a_wrong_option_shows_at_its_own_line() -> None:

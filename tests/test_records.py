@@ -95,7 +95,7 @@ def test_a_real_report_tells_what_was_seen(session_runtime: Runtime) -> None:
         warm = fresh.try_invoke(handlers.sleep, 0.02).report
     assert (cold.cold, warm.cold) == (True, False)
     assert cold.function == "sleep"
-    assert cold.duration_ms >= 20 > 0
+    assert cold.duration_ms >= 20
     assert cold.init_ms is not None
     assert cold.billed_ms >= cold.duration_ms + cold.init_ms
     assert warm.init_ms is None

@@ -103,7 +103,7 @@ def test_a_block_that_raises_does_not_wait_for_calls_in_flight(tmp_path: Any) ->
         except BaseException as error:
             ends.append(error)
 
-    with pytest.raises(LookupError), Runtime(drain=3_600) as runtime:
+    with pytest.raises(LookupError), Runtime(drain=3_600) as runtime:  # noqa: PT012
         caller = threading.Thread(target=call, args=(runtime,))
         caller.start()
         wait_until((tmp_path / "began").exists)

@@ -15,7 +15,18 @@ import anyio.to_thread
 import pytest
 
 from pyfaas import InvokeError
-from pyfaas._waits import AnyReadable, Channel, Ended, NextEvent, Transmit, Trip, Turn, in_event_loop, run_async, run_blocking
+from pyfaas._waits import (
+    AnyReadable,
+    Channel,
+    Ended,
+    NextEvent,
+    Transmit,
+    Trip,
+    Turn,
+    in_event_loop,
+    run_async,
+    run_blocking,
+)
 from support import wait_until
 
 
@@ -219,7 +230,7 @@ def any_readable(readers: list[Channel], writers: list[Channel], seconds: float)
 async def test_waiting_for_any_ends_with_the_first_or_with_the_time(
     pair: tuple[Channel, socket.socket], world: str, what: str
 ) -> None:
-    channel, theirs = pair
+    channel, _ = pair
     second_ours, second_theirs = socket.socketpair()
     second = Channel(second_ours)
     try:
@@ -246,7 +257,7 @@ async def test_waiting_for_any_ends_with_the_first_or_with_the_time(
 
 
 def ended(pidfd: int, seconds: float) -> Trip[bool]:
-    return (yield Ended(pidfd, seconds))
+    return bool((yield Ended(pidfd, seconds)))
 
 
 @pytest.mark.anyio
@@ -266,7 +277,7 @@ async def test_the_end_of_a_process_is_awaited_in_both_worlds() -> None:
         over = run_blocking(trip) if world == "thread" else await run_async(trip)
         assert over is True
         os.close(pidfd)
-        os.waitpid(child, 0)
+        os.waitpid(child, 0)  # noqa: ASYNC222 - it is over
 
 
 def next_event(source: Any) -> Trip[Any]:
@@ -330,41 +341,22 @@ async def test_a_blocking_wait_for_a_turn_on_a_thread_with_a_loop_raises() -> No
     assert not await anyio.to_thread.run_sync(in_event_loop)
 
 
-def test_ctrl_c_ends_a_wait_for_a_turn() -> None:
-    turn = Turn()
+@pytest.mark.parametrize("what", ["bytes", "a turn"])
+def test_ctrl_c_ends_a_wait(pair: tuple[Channel, socket.socket], what: str) -> None:
     main = threading.main_thread().ident
     assert main is not None
-    waiting = threading.Event()
+    ready = threading.Event()
 
     def interrupt() -> None:
-        waiting.wait()
-        time.sleep(0.05)
+        ready.wait()
         signal.pthread_kill(main, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        waiting.set()
-        run_blocking(turn_of(turn))
-    thread.join()
-
-
-def test_ctrl_c_ends_a_wait_for_bytes(pair: tuple[Channel, socket.socket]) -> None:
-    main = threading.main_thread().ident
-    assert main is not None
-    done = threading.Event()
-
-    def interrupt() -> None:
-        while not done.wait(0.02):
-            signal.pthread_kill(main, signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        thread.start()
-        try:
-            run_blocking(receive(pair[0], 1))
-        finally:
-            done.set()
+    trip: Trip[Any] = receive(pair[0], 1) if what == "bytes" else turn_of(Turn())
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the signal may come before the wait begins, and ends it too
+        ready.set()
+        run_blocking(trip)
     thread.join()
 
 

@@ -45,7 +45,7 @@ async def test_the_same_from_async_code() -> None:
 
 
 def test_an_event_of_exactly_six_megabytes_passes_and_a_byte_more_does_not(session_runtime: Runtime) -> None:
-    measure: Function[str, int] = function(timeout=20)(lambda event: len(event))
+    measure: Function[str, int] = function(timeout=20)(len)
     assert session_runtime.invoke(measure, "x" * (limits.REQUEST_BYTES - 2)) == 6_291_454
     with pytest.raises(PayloadTooLarge, match="the event has 6291457 bytes of JSON"):
         session_runtime.invoke(measure, "x" * (limits.REQUEST_BYTES - 1))

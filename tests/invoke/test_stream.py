@@ -160,7 +160,7 @@ def test_what_cannot_be_iterated_is_refused_at_once(session_runtime: Runtime, ev
 
 def test_an_async_iterable_in_the_blocking_world_is_refused(session_runtime: Runtime) -> None:
     with pytest.raises((ConfigurationError, TypeError, InvalidEvent), match="amap"):
-        list(session_runtime.map(handlers.echo, numbers(1)))
+        list(session_runtime.map(handlers.echo, numbers(1)))  # type: ignore[arg-type]
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------
@@ -183,9 +183,7 @@ def test_map_stops_at_the_first_failure_by_raising_it(session_runtime: Runtime) 
 def test_try_map_never_stops(session_runtime: Runtime) -> None:
     misbehaving: Function[Any, Any] = function(timeout=0.3)(handlers.do_as_told)
     whats = ["return", "raise", "return", "exit", "set", "return", "hang", "return", "exit", "exit", "return"]
-    outcomes = list(
-        session_runtime.try_map(misbehaving, [{"what": what, "number": n} for n, what in enumerate(whats)])
-    )
+    outcomes = list(session_runtime.try_map(misbehaving, [{"what": what, "number": n} for n, what in enumerate(whats)]))
     ends = {"return": "ok", "raise": "HandlerFailed", "exit": "SandboxDied", "set": "BadResponse", "hang": "TimedOut"}
     assert [type(o.error).__name__ if o.error else "ok" for o in outcomes] == [ends[what] for what in whats]
     assert [o.value for o in outcomes if o.ok] == [n for n, what in enumerate(whats) if what == "return"]

@@ -275,7 +275,7 @@ def test_a_result_is_not_json(session_runtime: Runtime) -> None:
     ],
 )
 def test_a_result_that_json_cannot_carry_is_named_with_its_path(session_runtime: Runtime, make: str, told: str) -> None:
-    error = session_runtime.try_invoke(function(lambda event: eval(event)), make).error
+    error = session_runtime.try_invoke(function(handlers.evaluate), make).error
     assert isinstance(error, BadResponse)
     assert error.error_type == "Runtime.MarshalError"
     assert error.message.startswith("Unable to marshal response: result")
@@ -283,7 +283,7 @@ def test_a_result_that_json_cannot_carry_is_named_with_its_path(session_runtime:
 
 
 def test_a_result_of_the_limit_passes_and_a_byte_more_does_not(session_runtime: Runtime) -> None:
-    make = function(lambda event: "x" * event, name="make", timeout=20)
+    make: Function[int, str] = function(timeout=20)(lambda event: "x" * event)
     assert len(session_runtime.invoke(make, 6_291_554)) == 6_291_554
     outcome = session_runtime.try_invoke(make, 6_291_555)
     expected = {

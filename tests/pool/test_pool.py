@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,11 @@ import pytest
 
 import handlers
 from pyfaas import ConfigurationError, Function, InvokeError, Runtime, RuntimeStatistics, Throttled, function
-from support import is_alive, kill, wait_until
+from support import is_alive, kill, reach, wait_until
+
+
+def waits(runtime: Runtime, count: int) -> bool:
+    return runtime.statistics().waiting == count
 
 
 @contextmanager
@@ -26,12 +31,14 @@ def held(runtime: Runtime, path: Path, count: int = 1, handler: Any = handlers.u
     answers: list[Any] = []
     done = str(path / "done")
     events = [{"began": str(path / f"began-{number}"), "until": done} for number in range(count)]
-    threads = [
-        threading.Thread(target=lambda event=event: answers.append(runtime.invoke(handler, event))) for event in events
-    ]
+
+    def call(event: dict[str, str]) -> None:
+        answers.append(runtime.invoke(handler, event))
+
+    threads = [threading.Thread(target=call, args=(event,)) for event in events]
     for thread, event in zip(threads, events, strict=True):
         thread.start()
-        wait_until(lambda event=event: os.path.exists(event["began"]))
+        wait_until(partial(os.path.exists, event["began"]))
     try:
         yield answers
     finally:
@@ -164,7 +171,12 @@ def test_a_function_that_is_declared_again_replaces_the_old_one_and_its_sandboxe
 
 
 def test_provisioned_sandboxes_are_loaded_when_the_runtime_opens_and_stay() -> None:
-    show = function(provisioned_concurrency=2)(lambda event: __import__("os").environ["AWS_LAMBDA_INITIALIZATION_TYPE"])
+    @function(provisioned_concurrency=2)
+    def show(event: Any) -> str:
+        import os
+
+        return os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"]
+
     with Runtime([show], keep_alive=0.05) as runtime:
         told = runtime.function_statistics(show)
         assert (told.live, told.idle, told.invocations) == (2, 2, 0)
@@ -175,7 +187,14 @@ def test_provisioned_sandboxes_are_loaded_when_the_runtime_opens_and_stay() -> N
 
 
 def test_the_provisioned_floor_outlives_keep_alive_and_crashes() -> None:
-    fragile = function(provisioned_concurrency=2)(lambda event: __import__("os")._exit(1) if event else "fine")
+    @function(provisioned_concurrency=2)
+    def fragile(event: bool) -> str:
+        import os
+
+        if event:
+            os._exit(1)
+        return "fine"
+
     with Runtime([fragile], keep_alive=0.05) as runtime:
         assert not runtime.try_invoke(fragile, True).ok
         wait_until(lambda: runtime.function_statistics(fragile).live == 2)
@@ -267,7 +286,7 @@ def test_waiting_calls_are_served_in_the_order_in_which_they_came(tmp_path: Path
 
                 threads.append(threading.Thread(target=call))
                 threads[-1].start()
-                wait_until(lambda number=number: runtime.statistics().waiting == number + 1)
+                wait_until(partial(waits, runtime, number + 1))
             assert order == []
         for thread in threads:
             thread.join(20)
@@ -293,11 +312,6 @@ async def test_threads_and_tasks_wait_in_one_line(tmp_path: Path) -> None:
             runtime.invoke(handlers.echo, name)
             order.append(name)
 
-        async def reach(condition: Callable[[], bool]) -> None:
-            with anyio.fail_after(10):
-                while not condition():
-                    await anyio.sleep(0.002)
-
         async with anyio.create_task_group() as group:
             group.start_soon(hold)
             await reach(began.exists)
@@ -306,7 +320,7 @@ async def test_threads_and_tasks_wait_in_one_line(tmp_path: Path) -> None:
                     group.start_soon(task, f"task {number}")
                 else:
                     group.start_soon(anyio.to_thread.run_sync, thread, f"thread {number}")
-                await reach(lambda number=number: runtime.statistics().waiting == number + 1)
+                await reach(partial(waits, runtime, number + 1))
             done.touch()
     assert order == ["thread 0", "task 1", "thread 2", "task 3"]
 
@@ -318,9 +332,7 @@ async def test_a_call_that_gives_up_its_place_leaves_the_line_whole(tmp_path: Pa
         async with anyio.create_task_group() as group:
             event = {"began": str(began), "until": str(done)}
             group.start_soon(runtime.ainvoke, handlers.until_there, event)
-            with anyio.fail_after(10):
-                while not began.exists():
-                    await anyio.sleep(0.002)
+            await reach(began.exists)
             with anyio.move_on_after(0.05) as scope:
                 await runtime.ainvoke(handlers.echo, 1)
             assert scope.cancelled_caught
@@ -338,9 +350,7 @@ async def test_a_blocking_wait_on_a_thread_that_runs_a_loop_raises_instead_of_lo
         async with anyio.create_task_group() as group:
             event = {"began": str(began), "until": str(done)}
             group.start_soon(runtime.ainvoke, handlers.until_there, event)
-            with anyio.fail_after(10):
-                while not began.exists():
-                    await anyio.sleep(0.002)
+            await reach(began.exists)
             with pytest.raises(InvokeError, match="use ainvoke there"):
                 runtime.invoke(handlers.echo, 1)
             assert runtime.statistics().waiting == 0

@@ -50,7 +50,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None) or getattr(sys.modules[name], "__path__", "")):
+        if str(tmp_path) in str(
+            getattr(sys.modules[name], "__file__", None) or getattr(sys.modules[name], "__path__", "")
+        ):
             del sys.modules[name]
 
 
@@ -107,7 +109,7 @@ def test_relative_imports_work_in_a_sandbox(folder: Path, session_runtime: Runti
 
 def test_a_name_that_now_means_another_function_is_no_reference(folder: Path) -> None:
     (folder / "twice.py").write_text(MODULE)
-    module = importlib.import_module("twice")
+    module: Any = importlib.import_module("twice")
     old = module.handler
     module.handler = function(old.handler)
     assert travels_by_name(module.handler)
@@ -160,7 +162,9 @@ def test_a_module_under_a_name_that_nothing_finds_goes_by_value(tmp_path: Path, 
 
 def test_a_module_that_hides_another_of_its_name_goes_by_value(folder: Path, session_runtime: Runtime) -> None:
     """By its name a sandbox would find the other file."""
-    (folder / "hidden.py").write_text("from pyfaas import function\n@function\ndef handler(event):\n    return 'other'\n")
+    (folder / "hidden.py").write_text(
+        "from pyfaas import function\n@function\ndef handler(event):\n    return 'other'\n"
+    )
     other = folder / "elsewhere"
     other.mkdir()
     (other / "hidden.py").write_text(MODULE)
@@ -221,7 +225,11 @@ def test_a_script_is_its_own_module_and_goes_by_value() -> None:
 
 def test_threads_may_pack_at_once(session_runtime: Runtime) -> None:
     """cloudpickle notes what goes by value in a place that all threads share."""
-    made: list[Function[Any, Any]] = [function(lambda event, number=number: [event, number]) for number in range(20)]
+
+    def make(number: int) -> Function[Any, Any]:
+        return function(lambda event: [event, number])
+
+    made = [make(number) for number in range(20)]
     answers: dict[int, Any] = {}
 
     def call(number: int) -> None:

@@ -222,7 +222,7 @@ class TwoPeers(RuleBasedStateMachine):
             self.loaded = True
             self.to_host += ready()
         else:
-            self.to_host += value(frame.sequence, frame.payload, ERROR if failed else VALUE)
+            self.to_host += value(frame.sequence, bytes(frame.payload), ERROR if failed else VALUE)
 
     @rule(size=st.integers(1, 200))
     def deliver_to_host(self, size: int) -> None:

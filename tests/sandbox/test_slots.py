@@ -108,9 +108,7 @@ FILLS = [
 
 
 @pytest.mark.parametrize("fill", FILLS)
-def test_a_slot_is_removed_whatever_is_in_it(
-    slots: Slots, tmp_path: Path, fill: Callable[[str, Path], None]
-) -> None:
+def test_a_slot_is_removed_whatever_is_in_it(slots: Slots, tmp_path: Path, fill: Callable[[str, Path], None]) -> None:
     (tmp_path / "keep").write_text("keep me")
     (tmp_path / "inner").mkdir()
     slot, neighbour = slots.make(), slots.make()

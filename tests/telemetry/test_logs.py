@@ -14,7 +14,9 @@ from pyfaas._records import Facts, make_report
 from pyfaas._telemetry.logs import compose_log
 
 NUMBER = r"\d+\.\d\d"
-INIT = r"INIT_START Runtime Version: python:3\.\d+\.v\d+\tRuntime Version ARN: arn:aws:lambda:us-east-1::runtime:\w{64}\n"
+INIT = (
+    r"INIT_START Runtime Version: python:3\.\d+\.v\d+\tRuntime Version ARN: arn:aws:lambda:us-east-1::runtime:\w{64}\n"
+)
 INIT_DURATION = rf"Init Duration: {NUMBER} ms\t"
 
 
@@ -115,7 +117,7 @@ def test_each_call_logs_under_its_own_id(runtime: Runtime) -> None:
     def handler(event: Any) -> None:
         import logging
 
-        logging.warning("x")
+        logging.getLogger().warning("x")
 
     declared = function(handler)
     for cold in (True, False):
@@ -124,7 +126,7 @@ def test_each_call_logs_under_its_own_id(runtime: Runtime) -> None:
 
 
 def test_each_call_has_only_its_own_output(runtime: Runtime) -> None:
-    declared = function(lambda event: print(event))
+    declared: Function[str, None] = function(print)
     for number in range(3):
         check(runtime.try_invoke(declared, f"number {number}"), f"number {number}\n", cold=number == 0)
 
@@ -252,11 +254,14 @@ def test_a_log_is_composed_of_the_hosts_lines_and_the_handlers_bytes() -> None:
     version = f"python:3.{sys.version_info.minor}.v{sys.version_info.micro}"
     lines = compose_log(facts, make_report(facts, "success"), None).splitlines()
     number = "00000000-0000-0000-0000-000000000000"
+    report = (
+        f"REPORT RequestId: {number}\tDuration: 3.01 ms\tBilled Duration: 114 ms\tMemory Size: 128 MB\t"
+        "Max Memory Used: 36 MB\tInit Duration: 110.10 ms\t"
+    )
     assert lines[0].startswith(f"INIT_START Runtime Version: {version}\tRuntime Version ARN: ")
     assert lines[1:] == [
         f"START RequestId: {number} Version: $LATEST",
         "text",
         f"END RequestId: {number}",
-        f"REPORT RequestId: {number}\tDuration: 3.01 ms\tBilled Duration: 114 ms\tMemory Size: 128 MB\t"
-        "Max Memory Used: 36 MB\tInit Duration: 110.10 ms\t",
+        report,
     ]
