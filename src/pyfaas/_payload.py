@@ -282,7 +282,9 @@ def is_shallow(payload: bytes | bytearray) -> bool:
     adjacent quotes leaves every other byte as far inside or outside of strings as it was.
     """
     # A search for what is not there takes a twentieth of counting it.
-    brackets = sum(payload.count(mark) for mark in (b"[", b"{") if mark in payload)
+    brackets = payload.count(b"[") if b"[" in payload else 0
+    if b"{" in payload:
+        brackets += payload.count(b"{")
     if brackets <= limits.NESTING:
         return True
     rest = payload

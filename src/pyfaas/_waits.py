@@ -124,27 +124,27 @@ class Channel:
     out first; in the async world the watch alone keeps the time.
     """
 
-    __slots__ = ("_recv", "fileno", "send", "sock", "suspended")
+    __slots__ = ("fileno", "recv", "send", "sock", "suspended")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.fileno = sock.fileno()
         self.send = sock.send
-        self._recv = sock.recv
+        self.recv = sock.recv
         self.suspended = False  # an async caller has waited here
 
     def block(self) -> bytes:
         """Receive in this thread."""
-        return self._recv(CHUNK_BYTES)
+        return self.recv(CHUNK_BYTES)
 
     def receive_nowait(self) -> bytes:
         """Receive what is there. Raises BlockingIOError."""
-        return self._recv(CHUNK_BYTES, DONTWAIT)
+        return self.recv(CHUNK_BYTES, DONTWAIT)
 
     async def suspend(self) -> bytes:
         """Receive in this task."""
         global _spinning
-        recv = self._recv
+        recv = self.recv
         self.suspended = True
         try:
             return recv(CHUNK_BYTES, DONTWAIT)
@@ -285,12 +285,39 @@ class Ended:
 
     async def suspend(self) -> bool:
         """Wait in this task. It is a matter of a millisecond, so cancelling waits for it too."""
+        loop = running_loop()
+        if loop is not None:
+            return await self._suspend_in(loop)
         import anyio
 
         with anyio.CancelScope(shield=True), anyio.move_on_after(self._seconds):
             await anyio.wait_readable(self._pidfd)
             return True
         return False
+
+    async def _suspend_in(self, loop: Any) -> bool:
+        """Wait in an asyncio loop; without anyio, whose import would make the first time-out 20 ms late."""
+        asyncio = sys.modules["asyncio"]
+        future = loop.create_future()
+        loop.add_reader(self._pidfd, _resolve, future)
+        timer = loop.call_later(self._seconds, _resolve, future)
+        cancelled: BaseException | None = None
+        try:
+            while not future.done():
+                try:
+                    await asyncio.shield(future)
+                except asyncio.CancelledError as error:
+                    cancelled = error
+        finally:
+            timer.cancel()
+            loop.remove_reader(self._pidfd)
+        if cancelled is not None:
+            raise cancelled
+        return self.block_briefly()
+
+    def block_briefly(self) -> bool:
+        """Look without waiting."""
+        return Ended(self._pidfd, 0.0).block()
 
 
 class AnyReadable:
@@ -398,18 +425,15 @@ class Turn:
 
     async def suspend(self) -> Any:
         """Wait in this task."""
-        import anyio
-
-        event = anyio.Event()
         loop = running_loop()
-        soon = loop.call_soon_threadsafe if loop is not None else _trio_soon()
+        if loop is not None:
+            event = sys.modules["asyncio"].Event()
+            soon = loop.call_soon_threadsafe
+        else:
+            trio = sys.modules["trio"]
+            event = trio.Event()
+            soon = trio.lowlevel.current_trio_token().run_sync_soon
         self._wake = lambda: soon(event.set)
         if self.granted is None:
             await event.wait()
         return self.granted
-
-
-def _trio_soon() -> Callable[[Callable[[], None]], None]:
-    import trio
-
-    return trio.lowlevel.current_trio_token().run_sync_soon

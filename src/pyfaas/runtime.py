@@ -39,7 +39,7 @@ from pyfaas.options import Check, keep_alive_seconds, one_of, seconds, whole
 
 if sys.platform != "win32":
     from pyfaas._confine.plan import NOT_HELD, Holding, hold
-    from pyfaas._invoke.direct import Ending, run
+    from pyfaas._invoke.direct import Ending, invoke, run
     from pyfaas._invoke.stream import AsyncStream, BlockingStream, Pipeline
     from pyfaas._pool.policy import Shelf
     from pyfaas._pool.pool import Pool, pools
@@ -207,10 +207,7 @@ class Runtime:
     def invoke(self, function: Function[Event, Result], event: Event, *, tenant: str | None = None) -> Result:
         """Run the function and wait for its result; see ``Function.invoke``."""
         shelf = self._shelf(function, tenant)
-        ending = run_blocking(run(self._pool, shelf, encode_event(event), bare=True))
-        if ending.error is not None:
-            raise ending.error
-        return ending.value  # type: ignore[return-value]
+        return invoke(self._pool, shelf, encode_event(event))  # type: ignore[return-value]
 
     async def ainvoke(self, function: Function[Event, Result], event: Event, *, tenant: str | None = None) -> Result:
         """Run the function and wait for its result, from async code."""

@@ -172,6 +172,21 @@ def test_in_a_stream_a_death_costs_its_own_event_only(arena: Arena, count: int) 
     ]
 
 
+def test_a_sandbox_killed_between_two_events_of_a_stream_is_replaced_unseen(arena: Arena) -> None:
+    """Nothing had reached it: its events go elsewhere."""
+
+    def events() -> Iterator[str]:
+        yield handlers.WORK
+        for sandbox in tuple(arena.pool.running):
+            if sandbox.shelf.function is handlers.dies:
+                send_signal(sandbox.pidfd, signal.SIGKILL)
+                wait_until(sandbox.is_gone)
+        yield from [handlers.WORK] * 5
+
+    with arena.surroundings(handlers.dies):
+        assert list(arena.runtime.map(handlers.dies, events())) == [handlers.DONE] * 6
+
+
 # -- the host is killed ------------------------------------------------------------------------------------------------
 
 HOST = """

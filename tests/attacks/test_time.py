@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -128,3 +128,22 @@ def test_in_a_stream_only_the_event_that_hung_is_lost(arena: Arena) -> None:
     with arena.surroundings(handlers.busy_loop):
         outcomes = list(arena.runtime.try_map(handlers.busy_loop, events))
     assert [type(outcome.error) for outcome in outcomes] == [type(None)] * 5 + [TimedOut] + [type(None)] * 5
+
+
+def test_a_slow_reader_of_a_stream_loses_no_event(arena: Arena) -> None:
+    """Time that the caller takes between two outcomes is nobody's time-out, whether answers lie unread or not."""
+    with arena.surroundings(handlers.busy_loop):
+        errors = []
+        for outcome in arena.runtime.try_map(handlers.busy_loop, _slowly([handlers.WORK] * 100)):
+            errors.append(outcome.error)
+            if len(errors) in (10, 60):
+                time.sleep(TIMEOUT + 0.1)
+    assert errors == [None] * 100
+
+
+def _slowly(events: list[str]) -> Iterator[str]:
+    """Take longer than the time-out in the middle."""
+    for number, event in enumerate(events):
+        if number == 2:
+            time.sleep(TIMEOUT + 0.1)
+        yield event

@@ -24,8 +24,8 @@ from pyfaas._sandbox import protocol
 from pyfaas._sandbox.control import UNKNOWN
 from pyfaas._sandbox.parent import ZygoteDied
 from pyfaas._sandbox.protocol import Answer
-from pyfaas._sandbox.sandbox import Lost, Sandbox
-from pyfaas._waits import Trip
+from pyfaas._sandbox.sandbox import Heard, Lost, Sandbox
+from pyfaas._waits import Trip, run_blocking
 from pyfaas.errors import FunctionError, HostError
 
 FRESH_TRIES = 3
@@ -40,34 +40,81 @@ class Ending(NamedTuple):
     facts: Facts | None
 
 
-def run(pool: Pool, shelf: Shelf, payload: bytes, *, bare: bool) -> Trip[Ending]:
+def invoke(pool: Pool, shelf: Shelf, payload: bytes) -> object:
+    """
+    Run one invocation for a blocking caller who wants the value and nothing else. Raises its FunctionError.
+
+    A warm call goes straight through; whatever comes to no plain end goes on in ``run``.
+    """
+    sandbox = pool.take(shelf)
+    raw_id = new_id()
+    heard: Heard | None = None
+    if sandbox is not None and sandbox.peer.phase is protocol.OPEN and len(payload) < protocol.BULK_BYTES:
+        try:
+            heard = sandbox.converse(payload, raw_id)
+            value = _plain_value(heard)
+        except BaseException:
+            pool.discard(sandbox)
+            raise
+        if value is not _NOT_PLAIN and sandbox.log_at <= limits.LOG_BYTES:
+            sandbox.log_at = heard.log_end  # type: ignore[union-attr]
+            pool.give_back(sandbox, monotonic())
+            return value
+    ending = run_blocking(run(pool, shelf, payload, bare=True, begun=(sandbox, raw_id, heard)))
+    if ending.error is not None:
+        raise ending.error
+    return ending.value
+
+
+_NOT_PLAIN = object()
+
+
+def _plain_value(heard: Heard) -> object:
+    if type(heard) is Answer and heard.kind == protocol.VALUE:
+        try:
+            return decode_result(heard.payload)
+        except ValueError:
+            pass
+    return _NOT_PLAIN
+
+
+def run(
+    pool: Pool,
+    shelf: Shelf,
+    payload: bytes,
+    *,
+    bare: bool,
+    begun: tuple[Sandbox | None, bytes, Heard | None] | None = None,
+) -> Trip[Ending]:
     """
     Run one invocation.
 
-    ``bare``: the caller wants the value and nothing else; without, it gets the facts as well.
+    ``bare``: the caller wants the value and nothing else; without, it gets the facts as well. ``begun``: a sandbox that
+    was taken for it, its id, and what was heard so far.
     """
-    raw_id = new_id()
+    sandbox, raw_id, heard = begun or (None, new_id(), None)
     began_at = 0.0
     suppressed = False
     fresh_tries = 0
     while True:
-        sandbox = pool.take(shelf)
+        sandbox = sandbox or pool.take(shelf)
         if sandbox is None:
             began_at = began_at or monotonic()
             sandbox = yield from pool.obtain(shelf, suppressed=suppressed)
         try:
-            answer = yield from sandbox.exchange(payload, raw_id)
+            answer = yield from sandbox.exchange(payload, raw_id, heard)
         except Lost as lost:
-            shelf = sandbox.shelf
-            if lost.why == "undelivered" and (sandbox.calls or fresh_tries < FRESH_TRIES):
-                fresh_tries += not sandbox.calls
-                pool.discard(sandbox)
+            failed, sandbox, heard = sandbox, None, None
+            shelf = failed.shelf
+            if lost.why == "undelivered" and (failed.calls or fresh_tries < FRESH_TRIES):
+                fresh_tries += not failed.calls
+                pool.discard(failed)
                 continue
-            if _init_was_late(sandbox, lost) and not suppressed:
+            if _init_was_late(failed, lost) and not suppressed:
                 suppressed = True  # AWS: init runs again, inside the invocation and under its time-out
-                pool.discard(sandbox)
+                pool.discard(failed)
                 continue
-            ending = yield from _mourn(pool, sandbox, lost, raw_id, began_at)
+            ending = yield from _mourn(pool, failed, lost, raw_id, began_at)
             if ending is None and fresh_tries < FRESH_TRIES:
                 fresh_tries += 1
                 continue

@@ -263,6 +263,24 @@ class Ledger:
                 old.append(shelf.slots.pop(0)[0])
         return old
 
+    def used_since_measured(self) -> list[Any]:
+        """Give the idle sandboxes that have worked since their memory was looked at; those used last come last."""
+        used = []
+        for shelf in self.shelves.values():
+            for sandbox in reversed(shelf.idle):
+                if sandbox.idle_since <= sandbox.measured_at:
+                    break
+                used.append(sandbox)
+        return used
+
+    def remove_idle(self, shelf: Shelf, sandbox: Any) -> bool:
+        """Take one idle sandbox off; False if it is not idle any more."""
+        if sandbox not in shelf.idle:
+            return False
+        shelf.idle.remove(sandbox)
+        self.gone(shelf)
+        return True
+
     def drop_idle(self, which: Callable[[Any], bool]) -> list[Any]:
         """Take off all idle sandboxes of a kind."""
         dropped = []

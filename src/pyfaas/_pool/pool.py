@@ -25,7 +25,7 @@ from pyfaas._pool.supply import Supply
 from pyfaas._pool.watch import TICK_SECONDS, Watch
 from pyfaas._sandbox.packing import pack_handler
 from pyfaas._sandbox.parent import Zygote
-from pyfaas._sandbox.sandbox import MEASURE_SECONDS, Sandbox
+from pyfaas._sandbox.sandbox import Sandbox
 from pyfaas._sandbox.vitals import read_vitals
 from pyfaas._waits import Trip, Turn
 from pyfaas.errors import ConfigurationError, HostError, InvokeError, Throttled
@@ -105,11 +105,8 @@ class Pool:
         return sandbox
 
     def give_back(self, sandbox: Sandbox, now: float) -> None:
-        """A sandbox answered and may serve again; here its memory is looked at, if that was long ago."""
+        """A sandbox answered and may serve again; the watch will look at its memory."""
         sandbox.calls += 1
-        if now - sandbox.measured_at > MEASURE_SECONDS and sandbox.measure(now) > sandbox.limit_bytes:
-            self.discard(sandbox)
-            return
         shelf: Shelf = sandbox.shelf
         most = shelf.function.options.max_invocations
         with self._lock:
@@ -365,6 +362,7 @@ class Pool:
                     self.condemn(sandbox, "late")
             elif age > YOUNG_SECONDS and now >= sandbox.look_at:
                 self._look_at(sandbox, now)
+        self._look_at_used(now)
         with self._lock:
             expired = self.ledger.expired(now, self._keep_alive)
             self._hand_out(self.ledger.spare())
@@ -376,6 +374,19 @@ class Pool:
         with contextlib.suppress(HostError, InvokeError):  # a call will tell
             self._load_ahead()
             self.supply.refill()
+
+    def _look_at_used(self, now: float) -> None:
+        """Look at the memory of the sandboxes whose calls were too short to be seen at work."""
+        with self._lock:
+            used = self.ledger.used_since_measured()
+        for sandbox in used:
+            if sandbox.measure(now) > sandbox.limit_bytes:
+                with self._lock:
+                    taken = not self.ledger.remove_idle(sandbox.shelf, sandbox)
+                if taken:
+                    self.condemn(sandbox, "memory")
+                else:
+                    self._evict([sandbox])
 
     def _look_at(self, sandbox: Sandbox, now: float) -> None:
         if sandbox.pid <= 0:

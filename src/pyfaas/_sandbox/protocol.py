@@ -58,6 +58,7 @@ LARGEST = {
 
 BULK_BYTES = 65_536
 _NOTHING = bytes(24)
+_new = tuple.__new__  # what a named tuple's own __new__ calls
 _SHORT_WAY = frozenset({VALUE, ERROR})  # no frame that is read in one piece can be over their limits
 
 
@@ -185,7 +186,8 @@ class HostPeer(_Inbox):
 
     def invoke(self, budget: float, request_id: bytes, payload: bytes) -> bytes:
         """Give the bytes of the next invocation."""
-        return self.invoke_header(budget, request_id, len(payload)) + payload
+        self.sent = sequence = (self.sent + 1) & 0xFFFFFFFF
+        return INVOCATION.pack(len(payload), INVOKE, sequence, budget, request_id) + payload
 
     def sole_answer(self, data: bytes) -> Answer | None:
         """
@@ -205,7 +207,7 @@ class HostPeer(_Inbox):
         ):
             return None
         self.answered = sequence
-        return Answer(kind, sequence, started_at, duration, log_end, data[HEADER_BYTES:])
+        return _new(Answer, (kind, sequence, started_at, duration, log_end, data[HEADER_BYTES:]))
 
     def receive(self, data: bytes) -> list[Answer]:
         """Take in bytes and give the frames they complete. Raises ProtocolError."""

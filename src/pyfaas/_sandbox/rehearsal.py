@@ -1,8 +1,9 @@
 """
-What every sandbox does first, done in the zygote a few times before it forks. (standard library only)
+What every sandbox does first, done in the zygote a few times before it forks, and once more by a standby that waits.
 
 A fork pays for each page that it is the first to write to, and code that runs for the first time writes much: caches of
-attributes, specialised bytecode, counters of references. What was rehearsed is warm, and its pages stay shared.
+attributes, specialised bytecode, counters of references. What was rehearsed is warm, and its pages stay shared; what
+must be written all the same, a standby has written before its function comes. (child side; standard library only)
 """
 
 from __future__ import annotations
@@ -26,21 +27,17 @@ ROUNDS = 12  # the interpreter specialises code after eight runs
 
 def rehearse() -> None:
     """Declare a function, take and answer an invocation, tell of an error; leave nothing behind."""
-    peer = protocol.WorkerPeer()
-    template = Context("rehearsal")
-    for sequence in range(ROUNDS):
-        declared = functions.function(memory=256)(_handler)
-        event = protocol.INVOCATION.pack(2, protocol.INVOKE, sequence, 3.0, bytes(16)) + b"{}"
-        _settle()
-        for frame in peer.receive(event):
-            context = template.for_call(frame.request_id, 3.0)
-            result = encode_result(declared.handler(decode_event(frame.payload), context))
-            protocol.answer_header(protocol.VALUE, frame.sequence, 0.0, 0.0, 0, len(result))
-        try:
-            raise ValueError
-        except ValueError as error:
-            json.dumps([loader.message_of(error), loader.stack_of(error), loader.trace_text(error)])
+    _settle()
+    declared = functions.function(memory=256)(_handler)
     functions.declared.clear()
+    context = Context("rehearsal").for_call(bytes(16), 3.0)
+    for frame in protocol.WorkerPeer().receive(protocol.INVOCATION.pack(2, protocol.INVOKE, 1, 3.0, bytes(16)) + b"{}"):
+        result = encode_result(declared.handler(decode_event(frame.payload), context))
+        protocol.answer_header(protocol.VALUE, frame.sequence, 0.0, 0.0, 0, len(result))
+    try:
+        raise ValueError
+    except ValueError as error:
+        json.dumps([loader.message_of(error), loader.stack_of(error), loader.trace_text(error)])
 
 
 def _settle() -> None:

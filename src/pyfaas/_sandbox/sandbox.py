@@ -19,7 +19,7 @@ import socket
 import struct
 import tempfile
 from time import monotonic
-from typing import Any
+from typing import Any, TypeAlias
 
 from pyfaas import limits
 from pyfaas._descriptors import receive_descriptors
@@ -27,7 +27,7 @@ from pyfaas._sandbox import protocol
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making, pid_of
 from pyfaas._sandbox.protocol import Answer, HostPeer, ProtocolError
 from pyfaas._sandbox.vitals import read_memory, sweep
-from pyfaas._waits import DONTWAIT, Channel, Ended, Fill, Greeting, Transmit, Trip
+from pyfaas._waits import CHUNK_BYTES, DONTWAIT, NOSIGNAL, Channel, Ended, Fill, Greeting, Transmit, Trip
 
 # Kernel timers are late by up to a tick or two (4 ms each at HZ=250); the watch steps in after that.
 GRACE_SECONDS = 0.010
@@ -45,6 +45,10 @@ class Lost(Exception):
         super().__init__(why, told)
         self.why = why
         self.told = told
+
+
+# What a conversation heard: the answer, bytes that are not just one, or why there are none.
+Heard: TypeAlias = "Answer | bytes | Exception"
 
 
 class Sandbox:
@@ -149,32 +153,49 @@ class Sandbox:
 
     # -- one exchange --------------------------------------------------------------------------------------------------
 
-    def exchange(self, payload: bytes, raw_id: bytes) -> Trip[Answer]:
-        """Send an invocation and wait for its answer; its clock has begun. Raises Lost."""
+    def converse(self, payload: bytes, raw_id: bytes) -> Heard:
+        """
+        Send an invocation and receive once, in this thread: what nearly every warm call of a blocking caller needs.
+
+        Gives the answer if that is just what came, else what ``exchange`` is to go on with. The fewer different pieces
+        of code a call goes through, the less must come back into the caches after a pause.
+        """
         channel, peer = self.channel, self.peer
-        header = peer.invoke_header(self.timeout, raw_id, len(payload))
         try:
-            if peer.phase is protocol.OPEN:
-                yield from self._deliver(header, payload)
-            else:
-                yield from self._open(header, payload)
-                answers = peer.receive(b"")  # the first answer may have come with READY
-                if answers:
-                    return answers[0]
+            channel.send(peer.invoke(self.timeout, raw_id, payload), NOSIGNAL)
+        except BlockingIOError as error:
+            return error
+        except OSError:
+            return Lost("undelivered")
+        try:
+            data = channel.recv(CHUNK_BYTES)
+        except OSError as error:
+            return error
+        return peer.sole_answer(data) or data
+
+    def exchange(self, payload: bytes, raw_id: bytes, heard: Heard | None = None) -> Trip[Answer]:
+        """
+        Send an invocation and wait for its answer; its clock has begun. Raises Lost.
+
+        ``heard``: what a conversation heard that came to no plain end; from there on.
+        """
+        channel, peer = self.channel, self.peer
+        try:
+            if isinstance(heard, Exception):
+                raise heard
+            if isinstance(heard, Answer):
+                return heard
+            if heard is None:
+                answer = yield from self._send(payload, raw_id)
+                if answer is not None:
+                    return answer
             while True:
-                data = yield channel
+                data = (yield channel) if heard is None else heard
+                heard = None
                 answer = peer.sole_answer(data)
                 if answer is not None:
                     return answer
-                if not data:
-                    raise Lost("gone")
-                answers = peer.receive(data)
-                while not answers and (room := peer.room()) is not None:
-                    size = yield Fill(channel, room)
-                    if not size:
-                        raise Lost("gone")
-                    peer.filled(size)
-                    answers = peer.receive(b"")
+                answers = yield from self._gather(data)
                 if answers:
                     return answers[0]
         except BlockingIOError:
@@ -183,6 +204,30 @@ class Sandbox:
             raise Lost("gone", str(error)) from None
         except ProtocolError as error:
             raise Lost("forged", str(error)) from None
+
+    def _gather(self, data: bytes) -> Trip[list[Answer]]:
+        """Take in what is not just one answer; the rest of a large one goes where it is to lie."""
+        if not data:
+            raise Lost("gone")
+        peer = self.peer
+        answers = peer.receive(data)
+        while not answers and (room := peer.room()) is not None:
+            size = yield Fill(self.channel, room)
+            if not size:
+                raise Lost("gone")
+            peer.filled(size)
+            answers = peer.receive(b"")
+        return answers
+
+    def _send(self, payload: bytes, raw_id: bytes) -> Trip[Answer | None]:
+        """Send an invocation, behind the init if that is still to be sent; the answer may come with READY."""
+        header = self.peer.invoke_header(self.timeout, raw_id, len(payload))
+        if self.peer.phase is protocol.OPEN:
+            yield from self._deliver(header, payload)
+            return None
+        yield from self._open(header, payload)
+        answers = self.peer.receive(b"")
+        return answers[0] if answers else None
 
     def send_init(self) -> bool:
         """Send the init alone and wait for nothing; False if it does not fit the socket's buffer at once."""

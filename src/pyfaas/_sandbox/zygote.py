@@ -175,14 +175,15 @@ class Zygote:
         sys.path[:] = wanted["sys_path"]
         # Late, because they need the path, and because the host has work to do meanwhile.
         from pyfaas._sandbox import worker
-        from pyfaas._sandbox.rehearsal import rehearse
+        from pyfaas._sandbox.rehearsal import ROUNDS, rehearse
 
         for name in wanted["modules"]:
             try:
                 importlib.import_module(name)
             except ImportError:
                 continue
-        rehearse()
+        for _ in range(ROUNDS):
+            rehearse()
         if self.worker is None:
             self.worker = worker.Worker()
             self.worker.prepare()
