@@ -45,9 +45,9 @@ def test_processes_are_bounded_by_what_this_host_has() -> None:
 
 
 def test_without_a_namespace_the_worker_adopts_orphans_and_dies_with_its_parent() -> None:
-    assert {"subreaper", "die_with_parent"} <= set(names(NO_NAMESPACES))
+    assert "subreaper" in names(NO_NAMESPACES)
     for host in (ROOT, ROOT_OLD_KERNEL, USER, MACOS):
-        assert not {"subreaper", "die_with_parent"} & set(names(host))
+        assert "subreaper" not in names(host)
 
 
 def test_capabilities_that_a_user_namespace_gave_are_dropped() -> None:

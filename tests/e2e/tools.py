@@ -203,7 +203,7 @@ def assert_settled(runtime: Runtime, seconds: float = 10.0) -> None:
         pool = runtime._pool
         return (
             f"{runtime!r}: {runtime.statistics()} free={pool.ledger.account.free} running={pool.running} "
-            f"processes={sandboxes_of(runtime)}"
+            f"processes={[told_of(pid) for pid in sandboxes_of(runtime)]} {runtime._pool.supply.dying}"
         )
 
     eventually(is_settled, told, seconds)

@@ -124,7 +124,8 @@ def test_cpu_time_is_counted_for_each_call_anew(runtime: Runtime) -> None:
 
 def test_a_deadline_holds_where_the_caller_reads_nothing(runtime: Runtime) -> None:
     """A stream that nobody takes from: the watch ends what runs too long."""
-    stream = runtime.try_map(handlers.misbehave, [{"what": "return", "number": 1}, {"what": "hang", "number": 2}])
+    declared: Function[Any, Any] = function(timeout=0.3)(handlers.do_as_told)
+    stream = runtime.try_map(declared, [{"what": "return", "number": 1}, {"what": "hang", "number": 2}])
     next(stream)
     (sandbox,) = runtime._pool.running
     pid = sandbox.pid

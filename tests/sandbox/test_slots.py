@@ -52,7 +52,7 @@ def fill_deeply(slot: str, outside: Path) -> None:
     before = os.open(".", os.O_RDONLY)
     try:
         os.chdir(slot)
-        for _ in range(3_000):
+        for _ in range(1_500):
             os.mkdir("down")
             os.chdir("down")
         Path("bottom").write_text("x")

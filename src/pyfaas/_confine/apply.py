@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -38,7 +37,6 @@ _HANDS: dict[str, Callable[..., Any]] = {
     "rlimit": _rlimit,
     "pid_max": _pid_max,
     "subreaper": lambda: _prctl(kernel.PR_SET_CHILD_SUBREAPER, 1),
-    "die_with_parent": lambda: _prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL),
     "no_new_privileges": lambda: _prctl(kernel.PR_SET_NO_NEW_PRIVS, 1),
     "drop_capabilities": kernel.drop_capabilities,
     "exit_on_cpu_signal": lambda: kernel.exit_on_signal(kernel.SIGXCPU),

@@ -67,7 +67,7 @@ def plan(wanted: Limits, host: Host) -> list[Step]:
         # Counted for all sandboxes of the zygote's user namespace together: room for a thousand idle ones.
         steps.append(("rlimit", "NPROC", limits.SANDBOXES + wanted.processes))
     if not host.pid_namespace and host.system == "linux":
-        steps += [("subreaper",), ("die_with_parent",)]
+        steps.append(("subreaper",))  # and it dies with the zygote, since its birth
     if host.system == "linux":
         steps.append(("no_new_privileges",))
         if host.user_namespace:

@@ -51,7 +51,7 @@ class Pool:
         self._wait_when_full = when_full == "wait"
         self._keep_alive = keep_alive
         self._lock = threading.Lock()
-        self.supply = Supply(self.check_open, self._wake_watch)
+        self.supply = Supply(self.check_open, self._wake_watch, self._drop_idle_of)
         self._idle_again = threading.Condition(self._lock)
         self.watch: Watch | None = None
         pools.add(self)
@@ -216,8 +216,9 @@ class Pool:
 
     def zygote_died(self, zygote: Zygote) -> None:
         """Forget a zygote that died, with all its idle sandboxes; the next call starts another."""
-        if not self.supply.forget(zygote):
-            return
+        self.supply.forget(zygote)
+
+    def _drop_idle_of(self, zygote: Zygote) -> None:
         with self._lock:
             orphans = self.ledger.drop_idle(lambda sandbox: sandbox.zygote is zygote)
             for sandbox in orphans:

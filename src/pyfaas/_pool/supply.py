@@ -29,7 +29,12 @@ SPARE_DESCRIPTORS = 64
 class Supply:
     """The processes of one pool."""
 
-    def __init__(self, check_open: Callable[[], None], wake_watch: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        check_open: Callable[[], None],
+        wake_watch: Callable[[], None],
+        drop_idle_of: Callable[[Zygote], None],
+    ) -> None:
         self.slots = Slots()
         self.standby: Sandbox | None = None
         self.dying: list[Sandbox] = []
@@ -37,6 +42,7 @@ class Supply:
         self.current: Zygote | None = None
         self._check_open = check_open
         self._wake_watch = wake_watch
+        self._drop_idle_of = drop_idle_of
         self._standby_wanted = False
         self._ended = False
         self._modules: set[str] = set()
@@ -63,18 +69,18 @@ class Supply:
             self._modules.add(module)
             self.zygote().preload([module])
 
-    def forget(self, zygote: Zygote) -> bool:
-        """Let go of a zygote that died; False if somebody did before. The next sandbox starts another."""
+    def forget(self, zygote: Zygote) -> None:
+        """Let go of a zygote that died, with all that are idle. The next sandbox starts another."""
         with self._start_lock:
             if self.current is not zygote:
-                return False
+                return
             self.current = None
         with self._lock:
             standby, self.standby = self.standby, None
         if standby is not None:
             standby.close()
+        self._drop_idle_of(zygote)
         zygote.close()
-        return True
 
     # -- making --------------------------------------------------------------------------------------------------------
 

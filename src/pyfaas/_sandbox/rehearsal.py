@@ -20,7 +20,7 @@ from typing import Any
 from pyfaas import functions
 from pyfaas._payload import decode_event, encode_result
 from pyfaas._sandbox import loader, protocol
-from pyfaas.context import Context
+from pyfaas.context import Context, context_for_call
 
 ROUNDS = 12  # the interpreter specialises code after eight runs
 
@@ -30,7 +30,7 @@ def rehearse() -> None:
     _settle()
     declared = functions.function(memory=256)(_handler)
     functions.declared.clear()
-    context = Context("rehearsal").for_call(bytes(16), 3.0)
+    context = context_for_call(Context("rehearsal"), bytes(16), 3.0)
     for frame in protocol.WorkerPeer().receive(protocol.INVOCATION.pack(2, protocol.INVOKE, 1, 3.0, bytes(16)) + b"{}"):
         result = encode_result(declared.handler(decode_event(frame.payload), context))
         protocol.answer_header(protocol.VALUE, frame.sequence, 0.0, 0.0, 0, len(result))

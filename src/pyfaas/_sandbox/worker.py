@@ -35,7 +35,7 @@ from pyfaas._sandbox.orphans import Orphans
 from pyfaas._sandbox.output import Output
 from pyfaas._sandbox.port import SandboxPort
 from pyfaas._sandbox.rehearsal import rehearse
-from pyfaas.context import Context
+from pyfaas.context import Context, context_for_call
 from pyfaas.errors import BadResponse, FunctionError, InitFailed
 
 CHUNK_BYTES = 65_536
@@ -211,7 +211,7 @@ class Worker:
             started_at = monotonic()
             if started_at >= backstop.due_at:
                 backstop.arm(started_at)
-            context = template.for_call(request_id, started_at + budget)
+            context = context_for_call(template, request_id, started_at + budget)
             output.begin(context)
             kind = protocol.VALUE
             try:

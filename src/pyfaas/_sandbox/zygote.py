@@ -97,6 +97,7 @@ class Zygote:
         self.control = control
         self.host = host
         self.found = found
+        self.pid = os.getpid()
         self.namespace = -1
         self.directory = ""
         self.worker: Any = None
@@ -209,6 +210,10 @@ class Zygote:
 
     def _become_worker(self, wire: int, log: int) -> None:
         try:
+            if self.found.system == "linux" and not self.found.pid_namespace:
+                kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # from birth on: the zygote may die any time
+                if os.getppid() != self.pid:
+                    os._exit(70)
             self.control.close()
             for descriptor in (self.namespace, self.host if _HAS_PIDFD else -1):
                 if descriptor >= 0:
