@@ -28,7 +28,7 @@ for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "
 
 def find_pythons() -> dict[str, Path]:
     """Where each supported version is: on PATH, or under pyenv whether it is switched on there or not."""
-    pyenv = Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))  # noqa: PTH111 (Path raises without HOME)
+    pyenv = Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
     # pyenv's shims are passed over: one stands there for versions that would refuse to run.
     path = [Path(entry) for entry in os.get_exec_path() if Path(entry).name != "shims"]
     found = {}

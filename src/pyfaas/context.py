@@ -113,7 +113,7 @@ class Context:
 
 
 # The worker's way in; on the object itself a handler finds only the names that AWS's has.
-context_for_call = Context._for_call  # noqa: SLF001
+context_for_call = Context._for_call
 
 REGION = "us-east-1"
 ACCOUNT = "000000000000"

@@ -22,23 +22,23 @@ def test_what_would_run_away_before_the_watch_looks_is_refused_by_the_kernel(are
     assert outcome.error.error_type == "MemoryError"  # type: ignore[union-attr]
 
 
-def test_a_leak_across_warm_calls_costs_a_sandbox_and_no_call(arena: Arena) -> None:
-    """8 MB a call under 128 MB: sandboxes are replaced between calls, and nobody hears of it."""
+def test_a_leak_across_warm_calls_is_found_though_each_call_is_short(arena: Arena) -> None:
+    """8 MB a call under 128 MB, one right after the other: no sandbox gets far, and the next one works."""
     with arena.surroundings(handlers.leaks):
         sandboxes: set[str] = set()
         calls = failures = 0
-        while len(sandboxes) < 4 and calls < 500:
+        while len(sandboxes) < 4 and calls < 1_000:
             calls += 1
             outcome = arena.runtime.try_invoke(handlers.leaks, 8 * MB)
             if outcome.error is None:
                 sandboxes.add(outcome.value["sandbox"])
-                # Short calls are measured every 50 ms: that is some 50 of these.
-                assert outcome.value["held"] * 8 <= 128 + 100 * 8
-            else:  # the watch looked just when a call that took longer went over the limit
+                # A look every 50 ms, and a call takes some 2 ms; the kernel would refuse at 1,280 MB.
+                assert outcome.value["held"] * 8 <= 800
+            else:  # the watch looked while a call was at it
                 assert type(outcome.error) is OutOfMemory, repr(outcome.error)
                 failures += 1
         assert len(sandboxes) >= 4
-        assert failures <= 3
+        assert failures <= 4
 
 
 @pytest.mark.parametrize(("children", "size"), [(4, 60 * MB), (12, 20 * MB)])

@@ -75,7 +75,7 @@ def stream(runtime: Runtime, budget: Budget, seed: int) -> None:
     dice = random.Random(seed)
     while wanted := budget.take(dice.choice([1, 10, 300])):
         events = [pick(dice, n) for n in range(wanted)]
-        for event, outcome in zip(events, runtime.try_map(handlers.mixed, events)):
+        for event, outcome in zip(events, runtime.try_map(handlers.mixed, events), strict=True):
             check(event, outcome.error, None if outcome.error else outcome.value)
             if dice.random() < 0.001:
                 break  # the rest is given up

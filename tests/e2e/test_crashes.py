@@ -86,14 +86,14 @@ def inject(runtime: Runtime, step: str, value: int) -> int:
         assert_died(runtime.try_invoke(dies_in_init, 1), step)
         return 1
     if step == "in a stream":
-        events = [{"step": INSIDE[n % 7] if n % 5 == 2 else "", "value": n} for n in range(25)]
+        events: list[dict[str, Any]] = [{"step": INSIDE[n % 7] if n % 5 == 2 else "", "value": n} for n in range(25)]
         outcomes = list(runtime.try_map(crash, events))
-        for event, outcome in zip(events, outcomes, strict=True):
-            if event["step"] in ("", *ANSWERED) and outcome.ok:
-                assert outcome.value == event["value"]
+        for sent, outcome in zip(events, outcomes, strict=True):
+            if sent["step"] in ("", *ANSWERED) and outcome.ok:
+                assert outcome.value == sent["value"]
             else:
-                assert event["step"], outcome
-                assert_died(outcome, event["step"])
+                assert sent["step"], outcome
+                assert_died(outcome, sent["step"])
         return 5
     event: Any = LARGE if step == "killed in a large event" else value
     if step == "killed while idle":

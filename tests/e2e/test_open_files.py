@@ -1,4 +1,4 @@
-"""A sandbox takes three descriptors; the limit of open files is raised when they need it, and told of when it cannot."""
+"""A sandbox takes three descriptors; the limit of open files is raised for them, or told of where it cannot be."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,10 +89,9 @@ with Runtime() as runtime:
 KERNEL = "held by the kernel"
 
 
-def ran_as_uid(command: list[str], uid: int, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, user=uid, group=uid, extra_groups=[], capture_output=True, text=True, timeout=60, **options
-    )  # type: ignore[call-overload, no-any-return]
+def ran_as_uid(command: list[str], uid: int, **options: Any) -> subprocess.CompletedProcess[str]:
+    common: dict[str, Any] = {"user": uid, "group": uid, "extra_groups": [], "capture_output": True, "text": True}
+    return subprocess.run(command, check=False, timeout=60, **common, **options)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,8 @@ def without_namespaces(uid: int) -> None:
 
 
 LAUNCH = "import os, sys; from e2e.test_ordinary_user import without_namespaces; "
-LAUNCH += "without_namespaces(int(sys.argv[1])); os.execv(sys.executable, [sys.executable, '-W', 'error', *sys.argv[2:]])"
+LAUNCH += "without_namespaces(int(sys.argv[1])); "
+LAUNCH += "os.execv(sys.executable, [sys.executable, '-W', 'error', *sys.argv[2:]])"
 
 
 @pytest.fixture(params=[0, 1000], ids=["as root of nothing", "as nobody special"])
@@ -184,7 +185,9 @@ class TestAnOrdinaryUser:
         out = host.run(
             *(python, "-W", "error", host.script(SMOKE), report),
             env=host.environment(PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1"),
-            **{"user": NOBODY, "group": NOBODY, "extra_groups": []},
+            user=NOBODY,
+            group=NOBODY,
+            extra_groups=[],
         )
         assert out == f"{KERNEL} | {KERNEL}\n" or out.startswith("watched"), out
         assert len(os.listdir(report)) > 3
@@ -196,7 +199,9 @@ class TestAnOrdinaryUser:
         process = host.start(
             *(python, "-W", "error", host.script(SMOKE), str(host.directory / "report"), "killed"),
             env=host.environment(PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1"),
-            **{"user": NOBODY, "group": NOBODY, "extra_groups": []},
+            user=NOBODY,
+            group=NOBODY,
+            extra_groups=[],
         )
         out, err = process.communicate(timeout=60)
         assert "ready" in out, err

@@ -228,7 +228,7 @@ class TestClosing:
         calls = (runtime.invoke, runtime.try_invoke, runtime.map, runtime.try_map, runtime.amap, runtime.atry_map)
         for call in calls:
             with pytest.raises(InvokeError, match="closed"):
-                call(handlers.echo, [1])  # type: ignore[operator]
+                call(handlers.echo, [1])
         with pytest.raises(InvokeError, match="closed"):
             runtime.open().invoke(handlers.echo, 1)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio
 
@@ -47,7 +48,7 @@ class Verbs:
     async def try_map(self, fn: Any, events: Any) -> list[Outcome]:
         return [outcome async for outcome in self.runtime.atry_map(fn, events)]
 
-    async def at_once(self, *works: Callable[[], Awaitable[Any]]) -> None:
+    async def at_once(self, *works: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         async with anyio.create_task_group() as group:
             for work in works:
                 group.start_soon(work)
@@ -68,7 +69,7 @@ class BlockingVerbs(Verbs):
     async def try_map(self, fn: Any, events: Any) -> list[Outcome]:
         return list(self.runtime.try_map(fn, events))
 
-    async def at_once(self, *works: Callable[[], Awaitable[Any]]) -> None:
+    async def at_once(self, *works: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         failed: list[BaseException] = []
 
         def run(work: Callable[[], Awaitable[Any]]) -> None:
@@ -123,7 +124,7 @@ def in_asyncio_debug(work: Callable[[], Any]) -> Any:
     return asyncio.run(work(), debug=True)
 
 
-WORLDS = {
+WORLDS: dict[str, tuple[type[Verbs], Callable[[Any], Any]]] = {
     "the main thread": (BlockingVerbs, in_main_thread),
     "a thread": (BlockingVerbs, in_thread),
     "asyncio": (Verbs, lambda work: asyncio.run(work())),
@@ -185,12 +186,11 @@ def test_errors_come_back(world: Any) -> None:
 def test_time_outs_fire_on_time(world: Any) -> None:
     async def test(verbs: Verbs) -> None:
         for fn, timeout in ((handlers.spin, 0.25), (handlers.hang, 0.3)):
-            for _ in range(2):
-                await verbs.try_invoke(fn, 1)
-                began = time.monotonic()
-                with pytest.raises(TimedOut, match=f"Task timed out after {timeout:.2f} seconds"):
-                    await verbs.invoke(fn, 1)
-                assert timeout <= time.monotonic() - began < timeout + 2.0
+            await verbs.try_invoke(fn, 1)
+            began = time.monotonic()
+            with pytest.raises(TimedOut, match=f"Task timed out after {timeout:.2f} seconds"):
+                await verbs.invoke(fn, 1)
+            assert timeout <= time.monotonic() - began < timeout + 2.0
 
     world(test)
 
@@ -228,7 +228,7 @@ def test_a_stream_loses_only_what_fails(world: Any) -> None:
 def test_an_async_source_feeds_a_stream(runtime: Runtime) -> None:
     async def events() -> AsyncIterator[int]:
         for number in range(20):
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             yield number
 
     async def test() -> list[Any]:
@@ -242,7 +242,7 @@ def test_many_at_once_each_get_their_own_answer(world: Any) -> None:
     async def test(verbs: Verbs) -> None:
         found: dict[int, Any] = {}
 
-        def one(number: int) -> Callable[[], Awaitable[None]]:
+        def one(number: int) -> Callable[[], Coroutine[Any, Any, None]]:
             async def work() -> None:
                 for step in range(5):
                     found[number, step] = await verbs.invoke(handlers.echo, [number, step])  # type: ignore[index]
@@ -310,7 +310,7 @@ def test_all_worlds_share_one_runtime_at_the_same_time(runtime: Runtime) -> None
 
     works = [
         repeat(lambda number: runtime.invoke(handlers.echo, number)),
-        repeat(lambda number: list(runtime.map(handlers.echo, [number]))[0]),
+        repeat(lambda number: next(runtime.map(handlers.echo, [number]))),
         repeat(lambda number: asyncio.run(ainvoke(number))),
         repeat(lambda number: trio.run(ainvoke, number)),
     ]

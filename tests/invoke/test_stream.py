@@ -30,7 +30,7 @@ from pyfaas import (
     function,
     limits,
 )
-from pyfaas._invoke.stream import LANES
+from pyfaas._invoke.stream import HELD_BYTES, LANES
 from support import is_alive, wait_until
 
 # So far ahead may the source be pulled: what is sent and unanswered, what is answered and untaken.
@@ -101,18 +101,55 @@ def test_a_consumer_that_stops_for_a_while_stops_the_source(session_runtime: Run
     stream.close()
 
 
-def test_large_events_go_one_by_one(session_runtime: Runtime) -> None:
+@pytest.mark.parametrize(("size", "most"), [(10, AHEAD), (1_000_000, 2 * 7 + 3 * LANES)])
+def test_one_slow_event_holds_the_source_back(session_runtime: Runtime, tmp_path: Path, size: int, most: int) -> None:
+    """The results of those behind it wait in the host: neither too many of them nor too many bytes."""
+
+    @function(timeout=60)
+    def wait_or_return(event: Any) -> Any:
+        import os
+        import time
+
+        while isinstance(event, dict) and not os.path.exists(event["until"]):
+            time.sleep(0.002)
+        return event
+
+    done = tmp_path / "done"
+    pulled: list[float] = [time.monotonic()]
+
+    def source() -> Iterator[Any]:
+        yield {"until": str(done)}
+        for _ in range(2_000):
+            pulled.append(time.monotonic())
+            yield "x" * size
+
+    got: list[Any] = []
+    stream = session_runtime.map(wait_or_return, source())
+    taker = threading.Thread(target=lambda: got.append(next(stream)))
+    taker.start()
+    wait_until(lambda: len(pulled) > 2 and time.monotonic() - pulled[-1] > 0.5, 30)
+    assert got == []
+    assert len(pulled) <= most
+    done.touch()
+    taker.join(20)
+    assert got == [{"until": str(done)}]
+    stream.close()
+
+
+def test_large_events_are_not_sent_ahead(session_runtime: Runtime) -> None:
+    """More than a window of bytes is one event: the source is at most one ahead of each sandbox and what they did."""
     size = limits.WINDOW_BYTES * 2
-    pulled: list[int] = []
+    pulled = 0
 
     def source() -> Iterator[str]:
-        for number in range(30):
-            pulled.append(number)
+        nonlocal pulled
+        for _ in range(100):
+            pulled += 1
             yield "x" * size
 
     for taken, value in enumerate(session_runtime.map(handlers.echo, source()), 1):
         assert len(value) == size
-        assert len(pulled) - taken <= 3 * LANES
+        assert pulled - taken <= HELD_BYTES // size + 2 * LANES
 
 
 @pytest.mark.parametrize("size", [100_000, 3_000_000])
@@ -335,7 +372,8 @@ def test_closing_kills_what_runs_and_forgets_the_rest(session_runtime: Runtime, 
     stream = session_runtime.map(handlers.until_there, events)
     next(stream)
     wait_until(began.exists)
-    working = [sandbox.pid for sandbox in session_runtime._pool.running]
+    mine = [box for box in session_runtime._pool.running if box.shelf.function is handlers.until_there]
+    working = [sandbox.pid for sandbox in mine if sandbox.peer.waiting]  # the others rest, and stay
     assert working
     stream.close()
     wait_until(lambda: not any(map(is_alive, working)))

@@ -273,30 +273,26 @@ def test_reserving_more_than_there_is_names_what_is_left() -> None:
 
 def test_waiting_calls_are_served_in_the_order_in_which_they_came(tmp_path: Path) -> None:
     """Across threads and functions; nobody overtakes."""
-    order: list[int] = []
+    log = tmp_path / "log"
     with Runtime(concurrency=1, when_full="wait") as runtime:
         threads = []
         with held(runtime, tmp_path):
             for number in range(6):
-                target = handlers.add_one if number % 2 else handlers.echo
-
-                def call(target: Any = target, number: int = number) -> None:
-                    runtime.invoke(target, number)
-                    order.append(number)
-
-                threads.append(threading.Thread(target=call))
+                target = handlers.note if number % 2 else handlers.note_too
+                event = {"path": str(log), "line": str(number)}
+                threads.append(threading.Thread(target=runtime.invoke, args=(target, event)))
                 threads[-1].start()
                 wait_until(partial(waits, runtime, number + 1))
-            assert order == []
+            assert not log.exists()
         for thread in threads:
             thread.join(20)
-        assert order == list(range(6))
+        assert log.read_text().split() == list("012345")
         assert runtime.statistics().waiting == 0
 
 
 @pytest.mark.anyio
 async def test_threads_and_tasks_wait_in_one_line(tmp_path: Path) -> None:
-    order: list[str] = []
+    log = tmp_path / "log"
     async with Runtime(concurrency=1, when_full="wait") as runtime:
         done = tmp_path / "done"
         began = tmp_path / "began"
@@ -305,12 +301,10 @@ async def test_threads_and_tasks_wait_in_one_line(tmp_path: Path) -> None:
             await runtime.ainvoke(handlers.until_there, {"began": str(began), "until": str(done)})
 
         async def task(name: str) -> None:
-            await runtime.ainvoke(handlers.echo, name)
-            order.append(name)
+            await runtime.ainvoke(handlers.note, {"path": str(log), "line": name})
 
         def thread(name: str) -> None:
-            runtime.invoke(handlers.echo, name)
-            order.append(name)
+            runtime.invoke(handlers.note, {"path": str(log), "line": name})
 
         async with anyio.create_task_group() as group:
             group.start_soon(hold)
@@ -322,7 +316,7 @@ async def test_threads_and_tasks_wait_in_one_line(tmp_path: Path) -> None:
                     group.start_soon(anyio.to_thread.run_sync, thread, f"thread {number}")
                 await reach(partial(waits, runtime, number + 1))
             done.touch()
-    assert order == ["thread 0", "task 1", "thread 2", "task 3"]
+    assert log.read_text().splitlines() == ["thread 0", "task 1", "thread 2", "task 3"]
 
 
 @pytest.mark.anyio

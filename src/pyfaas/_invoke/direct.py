@@ -26,7 +26,7 @@ from pyfaas._sandbox.parent import ZygoteDied
 from pyfaas._sandbox.protocol import Answer
 from pyfaas._sandbox.sandbox import Heard, Lost, Sandbox
 from pyfaas._waits import Trip, run_blocking
-from pyfaas.errors import FunctionError, HostError
+from pyfaas.errors import FunctionError, HostError, PyfaasError
 
 FRESH_TRIES = 3
 
@@ -46,21 +46,27 @@ def invoke(pool: Pool, shelf: Shelf, payload: bytes) -> object:
 
     A warm call goes straight through; whatever comes to no plain end goes on in ``run``.
     """
-    sandbox = pool.take(shelf)
     raw_id = new_id()
     heard: Heard | None = None
-    if sandbox is not None and sandbox.peer.phase is protocol.OPEN and len(payload) < protocol.BULK_BYTES:
-        try:
-            heard = sandbox.converse(payload, raw_id)
-            value = _plain_value(heard)
-        except BaseException:
-            pool.discard(sandbox)
-            raise
-        if value is not _NOT_PLAIN and sandbox.log_at <= limits.LOG_BYTES:
-            sandbox.log_at = heard.log_end  # type: ignore[union-attr]
-            pool.give_back(sandbox, monotonic())
-            return value
-    ending = run_blocking(run(pool, shelf, payload, bare=True, begun=(sandbox, raw_id, heard)))
+    try:
+        sandbox = pool.take(shelf, raw_id)
+        if sandbox is not None and sandbox.peer.phase is protocol.OPEN and len(payload) < protocol.BULK_BYTES:
+            try:
+                heard = sandbox.converse(payload, raw_id)
+                value = _plain_value(heard)
+            except BaseException:
+                pool.discard(sandbox)
+                raise
+            if value is not _NOT_PLAIN and sandbox.log_at <= limits.LOG_BYTES:
+                sandbox.log_at = heard.log_end  # type: ignore[union-attr]
+                pool.give_back(sandbox, monotonic())
+                return value
+        ending = run_blocking(run(pool, shelf, payload, bare=True, begun=(sandbox, raw_id, heard)))
+    except PyfaasError:
+        raise
+    except BaseException:  # an interrupt strikes anywhere, also between taking a sandbox and minding it
+        pool.mend(raw_id)
+        raise
     if ending.error is not None:
         raise ending.error
     return ending.value
@@ -96,35 +102,41 @@ def run(
     began_at = 0.0
     suppressed = False
     fresh_tries = 0
-    while True:
-        sandbox = sandbox or pool.take(shelf)
-        if sandbox is None:
-            began_at = began_at or monotonic()
-            sandbox = yield from pool.obtain(shelf, suppressed=suppressed)
-        try:
-            answer = yield from sandbox.exchange(payload, raw_id, heard)
-        except Lost as lost:
-            failed, sandbox, heard = sandbox, None, None
-            shelf = failed.shelf
-            if lost.why == "undelivered" and (failed.calls or fresh_tries < FRESH_TRIES):
-                fresh_tries += not failed.calls
-                pool.discard(failed)
-                continue
-            if _init_was_late(failed, lost) and not suppressed:
-                suppressed = True  # AWS: init runs again, inside the invocation and under its time-out
-                pool.discard(failed)
-                continue
-            ending = yield from _mourn(pool, failed, lost, raw_id, began_at)
-            if ending is None and fresh_tries < FRESH_TRIES:
-                fresh_tries += 1
-                continue
-            if ending is None:
-                raise HostError("sandboxes die before they say hello; is this host out of processes?") from None
-            return ending
-        except BaseException:
-            pool.discard(sandbox)
-            raise
-        return _accept(pool, sandbox, answer, raw_id, began_at, bare)
+    try:
+        while True:
+            sandbox = sandbox or pool.take(shelf, raw_id)
+            if sandbox is None:
+                began_at = began_at or monotonic()
+                sandbox = yield from pool.obtain(shelf, raw_id, suppressed=suppressed)
+            try:
+                answer = yield from sandbox.exchange(payload, raw_id, heard)
+            except Lost as lost:
+                failed, sandbox, heard = sandbox, None, None
+                shelf = failed.shelf
+                if lost.why == "undelivered" and (failed.calls or fresh_tries < FRESH_TRIES):
+                    fresh_tries += not failed.calls
+                    pool.discard(failed)
+                    continue
+                if _init_was_late(failed, lost) and not suppressed:
+                    suppressed = True  # AWS: init runs again, inside the invocation and under its time-out
+                    pool.discard(failed)
+                    continue
+                ending = yield from _mourn(pool, failed, lost, raw_id, began_at)
+                if ending is None and fresh_tries < FRESH_TRIES:
+                    fresh_tries += 1
+                    continue
+                if ending is None:
+                    raise HostError("sandboxes die before they say hello; is this host out of processes?") from None
+                return ending
+            except BaseException:
+                pool.discard(sandbox)
+                raise
+            return _accept(pool, sandbox, answer, raw_id, began_at, bare)
+    except PyfaasError:
+        raise
+    except BaseException:  # an interrupt strikes anywhere, also between taking a sandbox and minding it
+        pool.mend(raw_id)
+        raise
 
 
 def _accept(pool: Pool, sandbox: Sandbox, answer: Answer, raw_id: bytes, began_at: float, bare: bool) -> Ending:

@@ -37,6 +37,8 @@ T = TypeVar("T")
 AHEAD_SECONDS = 0.002
 _NOTHING = memoryview(b"")
 FIRST_WINDOW = 4
+SMALL_BYTES = 4096
+HELD_BYTES = 2 * limits.RESPONSE_BYTES  # of results that wait for an earlier one, or to be taken
 LANES = max(2, os.cpu_count() or 1)
 
 
@@ -93,6 +95,8 @@ class Pipeline:
         self._ready: dict[int, Ending | InvokeError | Broken] = {}
         self._taken = 0
         self._given = 0
+        self._sizes: dict[int, int] = {}  # of the larger results that are ready
+        self._held = 0
         self._exhausted = False
         self.closed = False
 
@@ -105,6 +109,8 @@ class Pipeline:
         if isinstance(ending, Broken):
             self.close()
             raise ending.error
+        if self._sizes:
+            self._held -= self._sizes.pop(self._given - 1, 0)
         return ending
 
     def advance(self) -> Trip[Ending | InvokeError | None]:
@@ -123,6 +129,7 @@ class Pipeline:
                     self.close()
         except BaseException:
             self.close()
+            self._pool.mend(self)
             raise
 
     # -- sending -------------------------------------------------------------------------------------------------------
@@ -152,7 +159,10 @@ class Pipeline:
         return budget.free > 0 and not budget.waiting
 
     def _far_ahead(self) -> bool:
-        return self._taken - self._given >= LANES * limits.WINDOW_EVENTS * 2
+        """Tell whether the source must wait: for one slow event, or for whoever takes the results."""
+        if self._again:  # those were taken from it long ago
+            return False
+        return self._taken - self._given >= LANES * limits.WINDOW_EVENTS * 2 or self._held >= HELD_BYTES
 
     def _next_item(self) -> Trip[Item | None]:
         """Take an event from those to be sent again, or from the source; what cannot be sent ends right here."""
@@ -192,7 +202,7 @@ class Pipeline:
         """Find one more sandbox. None: there is none to spare, or ``item`` ended in trying."""
         pool = self._pool
         try:
-            sandbox = pool.take(self._shelf) or (yield from pool.obtain(self._shelf))
+            sandbox = pool.take(self._shelf, self) or (yield from pool.obtain(self._shelf, self))
         except Throttled:
             if wait:
                 raise
@@ -226,7 +236,7 @@ class Pipeline:
         while len(lane.window) < lane.target and lane.window_bytes < limits.WINDOW_BYTES:
             if most is not None and sandbox.calls + len(lane.window) >= most:
                 break
-            if first is None and lane.window and self._far_ahead():
+            if first is None and self._far_ahead() and any(one.window for one in self._lanes):
                 break
             item = first or (yield from self._next_item())
             first = None
@@ -295,6 +305,9 @@ class Pipeline:
             lane.window_bytes -= len(item.payload)
             ending = read_answer(lane.sandbox, answer, item.raw_id, 0.0, bare=self._bare)
             self._ready[item.number] = ending
+            if len(answer.payload) > SMALL_BYTES:
+                self._sizes[item.number] = len(answer.payload)
+                self._held += len(answer.payload)
             lane.sandbox.calls += 1
             lane.learn(answer.duration)
         if answers:
@@ -339,6 +352,13 @@ class Pipeline:
 
     def close(self) -> None:
         """Give back what rests, kill what runs, forget the rest. Twice is fine."""
+        try:
+            self._close()
+        except BaseException:
+            self._pool.mend(self)
+            raise
+
+    def _close(self) -> None:
         self.closed = True
         self._exhausted = True
         self._again.clear()

@@ -19,7 +19,7 @@ warm and the surplus shows.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -242,6 +242,24 @@ class Ledger:
     def spare(self) -> list[Grant]:
         """Serve those who wait for the account's permits, some of which may have come back from a retired function."""
         return list(self._serve(self.account)) if self.account.waiting else []
+
+    def keep_in_line(self, shelf: Shelf, turn: Any) -> None:
+        """See that a call that waits has a place in the line."""
+        if all(call.turn is not turn for call in shelf.budget.waiting):
+            shelf.budget.waiting.appendleft(Call(shelf, turn))
+
+    def recount(self, at_work: Iterable[Shelf]) -> None:
+        """Make every count anew from what is there: one permit for each of these shelves, and the idle ones."""
+        working = list(at_work)
+        shelves = {*self.shelves.values(), *working}
+        for shelf in shelves:
+            shelf.in_flight = working.count(shelf)
+            shelf.live = shelf.in_flight + len(shelf.idle)
+            shelf.budget.free = shelf.budget.size
+        for shelf in working:
+            shelf.budget.free -= 1
+        self.account.free = self.account.size - sum(shelf.budget is self.account for shelf in working)
+        self.live = sum(shelf.live for shelf in shelves)
 
     # -- time and pressure ---------------------------------------------------------------------------------------------
 

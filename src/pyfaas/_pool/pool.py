@@ -48,6 +48,8 @@ class Pool:
         self.inherited_from = 0  # the pid of the parent, in a forked child
         self.evicted = self.died = 0
         self.running: set[Sandbox] = set()
+        self._making: dict[object, Shelf] = {}  # owners with a permit and no sandbox yet
+        self._callers: dict[Turn, tuple[object, Shelf]] = {}  # owners that may have to wait
         self._wait_when_full = when_full == "wait"
         self._keep_alive = keep_alive
         self._lock = threading.Lock()
@@ -90,12 +92,13 @@ class Pool:
 
     # -- the fast path -------------------------------------------------------------------------------------------------
 
-    def take(self, shelf: Shelf) -> Sandbox | None:
+    def take(self, shelf: Shelf, owner: object) -> Sandbox | None:
         """Give an idle sandbox of this function, if there is one and a permit is free."""
         with self._lock:
             sandbox: Sandbox | None = self.ledger.take(shelf)
             if sandbox is None:
                 return None
+            sandbox.owner = owner
             sandbox.begin()  # before the watch can see it
             self.running.add(sandbox)
             self.calls += 1
@@ -115,6 +118,7 @@ class Pool:
                 most is None or sandbox.calls < most
             ):
                 sandbox.idle_since = now
+                sandbox.owner = None
                 grants = self.ledger.give_back(shelf, sandbox)
                 if grants:
                     self._hand_out(grants)
@@ -138,23 +142,31 @@ class Pool:
 
     # -- the slow path -------------------------------------------------------------------------------------------------
 
-    def obtain(self, shelf: Shelf, *, suppressed: bool = False) -> Trip[Sandbox]:
+    def obtain(self, shelf: Shelf, owner: object, *, suppressed: bool = False) -> Trip[Sandbox]:
         """Find a permit and a sandbox, waiting for the one and making the other where it must be."""
         turn = Turn()
+        try:
+            return (yield from self._obtain(turn, shelf, owner, suppressed=suppressed))
+        finally:
+            self._callers.pop(turn, None)
+
+    def _obtain(self, turn: Turn, shelf: Shelf, owner: object, *, suppressed: bool) -> Trip[Sandbox]:
         may_wait = self._wait_when_full and shelf.budget.size > 0  # nobody will ever free a permit where there is none
         with self._lock:
             self.check_open()
+            self._callers[turn] = (owner, shelf)
             action = self.ledger.request(shelf, turn)
-            if isinstance(action, Assign):
-                action.sandbox.begin()
-                self.running.add(action.sandbox)
-            elif isinstance(action, Wait) and not may_wait:
+            if isinstance(action, (Assign, Spawn)):
+                del self._callers[turn]
+                self._hand_over(action, owner, shelf)
+            elif not may_wait:
+                del self._callers[turn]
                 self.ledger.cancel(turn, shelf.budget)
                 shelf.throttles += 1
         if isinstance(action, Wait):
             if not may_wait:
                 raise _throttled(shelf, action.reason)
-            action = yield from self._wait_for(turn, shelf)
+            action = yield from self._wait_for(turn, shelf, owner)
         watch = self._watch()
         if isinstance(action, Assign):
             if watch.parked:
@@ -165,39 +177,48 @@ class Pool:
         self._evict(action.evict)
         self.calls += 1
         try:
-            return self._spawn(shelf, suppressed=suppressed)
+            return self._spawn(shelf, owner, suppressed=suppressed)
         except BaseException:
             with self._lock:
-                self._hand_out(self.ledger.lost(shelf))
+                if self._making.pop(owner, None) is not None:
+                    self._hand_out(self.ledger.lost(shelf))
             raise
 
-    def _wait_for(self, turn: Turn, shelf: Shelf) -> Trip[Assign | Spawn]:
+    def _wait_for(self, turn: Turn, shelf: Shelf, owner: object) -> Trip[Assign | Spawn]:
         try:
             granted = yield turn
         except BaseException:
             with self._lock:
                 if not self.ledger.cancel(turn, shelf.budget) and turn.granted is not None:
-                    self._return_grant(shelf, turn.granted)
+                    self._return_grant(shelf, turn.granted, owner)
             raise
         if isinstance(granted, BaseException):
             raise granted
         return granted  # type: ignore[no-any-return]
 
-    def _return_grant(self, shelf: Shelf, granted: Any) -> None:
+    def _return_grant(self, shelf: Shelf, granted: Any, owner: object) -> None:
         """The turn came to a call that had just given up."""
         if isinstance(granted, Assign):
             self.running.discard(granted.sandbox)
+            granted.sandbox.owner = None
             self._hand_out(self.ledger.give_back(shelf, granted.sandbox))
-        elif isinstance(granted, Spawn):
+        elif isinstance(granted, Spawn) and self._making.pop(owner, None) is not None:
             self._hand_out(self.ledger.lost(shelf))
 
     def _hand_out(self, grants: Iterable[Grant]) -> None:
         """Tell those who waited; under the lock, so that no turn is both granted and cancelled."""
         for grant in grants:
-            if isinstance(grant.action, Assign):
-                grant.action.sandbox.begin()
-                self.running.add(grant.action.sandbox)
+            self._hand_over(grant.action, *self._callers[grant.turn])
             grant.turn.grant(grant.action)
+
+    def _hand_over(self, action: Assign | Spawn, owner: object, shelf: Shelf) -> None:
+        """Note whose the sandbox, or the permit for a new one, is from now on."""
+        if isinstance(action, Assign):
+            action.sandbox.owner = owner
+            action.sandbox.begin()
+            self.running.add(action.sandbox)
+        else:
+            self._making[owner] = shelf
 
     def check_open(self) -> None:
         if self.inherited_from:
@@ -237,20 +258,21 @@ class Pool:
         if self.watch is not None:
             self.watch.wake()
 
-    def _spawn(self, shelf: Shelf, *, suppressed: bool = False) -> Sandbox:
+    def _spawn(self, shelf: Shelf, owner: object, *, suppressed: bool = False) -> Sandbox:
         """Make the sandbox of a call."""
-        sandbox = self._make(shelf, "on-demand", suppressed=suppressed)
+        sandbox = self._make(shelf, owner, "on-demand", suppressed=suppressed)
         with self._lock:
             shelf.cold_starts += 1
             sandbox.begin()
             self.running.add(sandbox)
+            del self._making[owner]
         watch = self._watch()
         if watch.parked:
             watch.wake()
         return sandbox
 
-    def _make(self, shelf: Shelf, kind: str, *, suppressed: bool = False) -> Sandbox:
-        sandbox = self.supply.blank()
+    def _make(self, shelf: Shelf, owner: object, kind: str, *, suppressed: bool = False) -> Sandbox:
+        sandbox = self.supply.blank(owner)
         try:
             with self._lock:
                 self.check_open()
@@ -267,13 +289,14 @@ class Pool:
         with self._lock:
             missing = [shelf for shelf in self.ledger.shelves.values() if self.ledger.lacks(shelf)]
         for shelf in missing:
-            sandbox = self._make(shelf, "provisioned-concurrency")
+            sandbox = self._make(shelf, self, "provisioned-concurrency")
             sandbox.provisioned = True
             sent = sandbox.send_init()
             with self._lock:
                 kept = sent and self.ledger.lacks(shelf) and not self.closed
                 if kept:
                     sandbox.idle_since = monotonic()
+                    sandbox.owner = None
                     self._hand_out(self.ledger.arrived(shelf, sandbox))
             if not kept:
                 self.supply.retire(sandbox)
@@ -282,22 +305,27 @@ class Pool:
         """Load as many sandboxes as ``provisioned_concurrency`` says. Raises Lost where one does not load."""
         shelf = self.shelf_of(function)
         self._watch()
+        owner = object()
+        try:
+            yield from self._provision(shelf, owner)
+        except BaseException:
+            self.mend(owner)
+            raise
+
+    def _provision(self, shelf: Shelf, owner: object) -> Trip[None]:
         while True:
             with self._lock:
                 self.check_open()
                 if not self.ledger.reserve_for_floor(shelf):
                     return
-            try:
-                sandbox = self._make(shelf, "provisioned-concurrency")
-            except BaseException:
-                with self._lock:
-                    self._hand_out(self.ledger.lost(shelf))
-                raise
+                self._making[owner] = shelf
+            sandbox = self._make(shelf, owner, "provisioned-concurrency")
             sandbox.provisioned = True
             sandbox.begin()
             sandbox.due_at = sandbox.started_at + limits.INIT_SECONDS
             with self._lock:
                 self.running.add(sandbox)
+                del self._making[owner]
             try:
                 yield from sandbox.open()
             except BaseException:
@@ -319,6 +347,33 @@ class Pool:
             self._hand_out(self.ledger.lost(sandbox.shelf))
             self._idle_again.notify_all()
         self.supply.retire(sandbox)
+
+    def mend(self, owner: object) -> None:
+        """
+        Set right what an interrupt broke off, at whatever step of this owner's call it struck.
+
+        Ctrl-C may strike between any two steps. So nothing is concluded from how far a call came: its sandboxes go,
+        with those that were just being handed from one place to another, and everything is counted anew.
+        """
+        with self._lock:
+            self._making.pop(owner, None)
+            shelves = self.ledger.shelves.values()
+            orphans = {one for one in self.running if one.owner is owner}
+            orphans.update(self.supply.orphans(owner, {one for shelf in shelves for one in shelf.idle}))
+            self.running -= orphans
+            for turn, (whose, shelf) in tuple(self._callers.items()):
+                if whose is owner:
+                    self.ledger.cancel(turn, shelf.budget)
+                elif turn.granted is None:
+                    self.ledger.keep_in_line(shelf, turn)
+            self.ledger.recount([one.shelf for one in self.running] + list(self._making.values()))
+            for sandbox in orphans:
+                self.died += 1
+                self._keep_slot(sandbox)
+            self._hand_out(self.ledger.spare())
+            self._idle_again.notify_all()
+        for sandbox in orphans:
+            self.supply.retire(sandbox)
 
     def _keep_slot(self, sandbox: Sandbox) -> None:
         """A crash empties memory, not ``/tmp``: the next sandbox of this function finds the files (as in AWS)."""
@@ -361,8 +416,8 @@ class Pool:
                     sandbox.due_at = now + sandbox.timeout  # it answered, or ended; whoever reads is in no hurry
                 else:
                     self.condemn(sandbox, "late")
-            elif age > YOUNG_SECONDS and now >= sandbox.look_at:
-                self._look_at(sandbox, now)
+            elif now >= sandbox.look_at and (age > YOUNG_SECONDS or now - sandbox.measured_at >= TICK_SECONDS):
+                self._look_at(sandbox, now)  # also at one that is kept busy with short calls, and never seen idle
         self._look_at_used(now)
         with self._lock:
             expired = self.ledger.expired(now, self._keep_alive)
@@ -478,9 +533,9 @@ class Pool:
     def _end_all(self) -> None:
         if self.watch is not None:
             self.watch.stop()
+        self.supply.close()
         with self._lock:
-            idle = self.ledger.drop_idle(lambda _: True)
-        self.supply.close(idle)
+            self.ledger.drop_idle(lambda _: True)
 
     def abandon(self, parent: int) -> None:
         """In a forked child: forget what is the parent's (sandboxes close their own copies). No lock is taken."""
@@ -490,6 +545,7 @@ class Pool:
             self.watch.close()
         self.supply.abandon()
         self.running.clear()
+        self._making.clear()
 
 
 def _count(shelf: Shelf) -> FunctionStatistics:

@@ -84,24 +84,26 @@ class Supply:
 
     # -- making --------------------------------------------------------------------------------------------------------
 
-    def blank(self) -> Sandbox:
+    def blank(self, owner: object) -> Sandbox:
         """Give a blank sandbox: the one on stand-by, or a new one. Raises HostError."""
         with self._lock:
             sandbox, self.standby = self.standby, None
+            if sandbox is not None:
+                sandbox.owner = owner
         if sandbox is None:
-            return self._make()
+            return self._make(owner)
         if sandbox.zygote is self.current:
             return sandbox
         self.retire(sandbox)
-        return self._make()
+        return self._make(owner)
 
-    def _make(self) -> Sandbox:
+    def _make(self, owner: object) -> Sandbox:
         for attempt in range(2):
             zygote = self.zygote()
             try:
                 with making:
                     _make_room_for_descriptors()
-                    sandbox = Sandbox(zygote, next(self._numbers))
+                    sandbox = Sandbox(zygote, next(self._numbers), owner)
             except ZygoteDied as error:
                 self.forget(zygote)
                 if attempt:
@@ -141,17 +143,32 @@ class Supply:
         if not self._standby_wanted or self.standby is not None:
             return
         self._standby_wanted = False
-        self._keep_standby(self._make())
+        self._keep_standby(self._make(self))
 
     def _keep_standby(self, sandbox: Sandbox) -> None:
         with self._lock:
             keep = self.standby is None and not self._ended
             if keep:
                 self.standby = sandbox
+                sandbox.owner = None
         if not keep:
             self.retire(sandbox)
 
     # -- ends ----------------------------------------------------------------------------------------------------------
+
+    def orphans(self, owner: object, idle: set[Sandbox]) -> list[Sandbox]:
+        """Find the sandboxes of this owner, and those that are nobody's and in no place where such belong."""
+        with self._lock, making:
+            placed = {*idle, *self.dying, *([self.standby] if self.standby is not None else [])}
+            return [
+                one
+                for one in tuple(holders)
+                if isinstance(one, Sandbox)
+                and one.zygote is self.current
+                and (one.owner is owner or one.owner is None)
+                and one not in placed
+                and one.is_open
+            ]
 
     def retire(self, sandbox: Sandbox) -> None:
         """Kill a sandbox that nobody uses; it is buried by the watch, or here where that has ended."""
@@ -178,20 +195,24 @@ class Supply:
             if slot:
                 self.slots.remove(slot)
 
-    def close(self, sandboxes: Iterable[Sandbox]) -> None:
-        """End every process, and close what is held of these sandboxes and of our own."""
+    def close(self) -> None:
+        """End every process, and close what is held of those that nobody uses. An interrupted close may be repeated."""
         with self._start_lock:
-            zygote, self.current = self.current, None
-        if zygote is not None:
-            zygote.close()
-        with self._lock:
+            zygote = self.current
+            if zygote is not None:
+                zygote.close()
+        with self._lock, making:
             self._ended = True
-            rest = [*sandboxes, *self.dying, *([self.standby] if self.standby is not None else [])]
-            self.dying = []
-            self.standby = None
+            ours = [one for one in tuple(holders) if isinstance(one, Sandbox) and one.zygote is zygote]
+            rest = [one for one in ours if one.owner is None]
+            rest += self.dying
         for sandbox in rest:
             sandbox.close()
         self.slots.close()
+        with self._lock:
+            self.dying = [sandbox for sandbox in self.dying if sandbox.is_open]
+            self.standby = None
+        self.current = None
 
     def abandon(self) -> None:
         """In a forked child of the host: forget what is the parent's. No lock is taken."""
@@ -214,5 +235,5 @@ def _make_room_for_descriptors() -> None:
         return
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    elif probe + sum(one.pidfd < 0 for one in holders if isinstance(one, Sandbox)) >= soft - 8:
+    elif probe + sum(one.pidfd < 0 for one in tuple(holders) if isinstance(one, Sandbox)) >= soft - 8:
         raise HostError(f"{probe} files are open, the limit is {soft} (ulimit -Hn): a sandbox needs three more")

@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import threading
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -51,12 +50,13 @@ PRELOADED = (
 # Held while descriptors are made, and by every fork of the host: a copy of the other side's end, taken at that moment,
 # would keep open a socket whose end somebody waits for. What holds descriptors is noted, for a forked child to close.
 making = threading.RLock()
-holders: weakref.WeakSet[Any] = weakref.WeakSet()
+holders: set[Any] = set()
 
 
 def _abandon_all() -> None:
-    for holder in tuple(holders):
+    for holder in holders:
         holder.abandon()
+    holders.clear()
     making.release()
 
 
@@ -83,15 +83,16 @@ class Zygote:
                 self._process = self._start(theirs)
             except BaseException:
                 self._control.close()
+                holders.discard(self)
                 raise
             finally:
                 theirs.close()
         try:
             self.host = self._greet()
         except BaseException:
-            self._control.close()
             self._process.kill()
             self._process.wait()
+            self.close()
             raise
 
     def _start(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
@@ -125,9 +126,9 @@ class Zygote:
         """Say where modules are; hear what this host can do."""
         self._control.settimeout(START_SECONDS)
         try:
-            self._send(control.START, self._modules | set(PRELOADED))
             _, descriptors = receive_descriptors(self._control, 1)
             self._pidfd = descriptors[0] if descriptors else -1
+            self._send(control.START, self._modules | set(PRELOADED))
             _, size = control.MESSAGE.unpack(self._read(control.MESSAGE.size))
             found = Host(*json.loads(self._read(size)))
         except (OSError, ValueError, ZygoteDied) as error:
@@ -198,21 +199,23 @@ class Zygote:
 
     def close(self) -> None:
         """End it, and with it every sandbox, for good: back when all are gone."""
-        self._control.close()
+        # Killed before the socket ends, for at that end it would remove the directories, which another may use on.
         if self._pidfd >= 0:
             with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             poll = select.poll()
             poll.register(self._pidfd, select.POLLIN)
             poll.poll(2000)
-            # Where the host is PID 1 of a container, or a subreaper, the zygote became its control.
+            # Where the host is PID 1 of a container, or a subreaper, the zygote became its child.
             with contextlib.suppress(OSError):
                 os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-            os.close(self._pidfd)
-            self._pidfd = -1
-        if not self.host.pid_namespace:
-            self._process.kill()
-            self._process.wait()
+            pidfd, self._pidfd = self._pidfd, -1
+            os.close(pidfd)
+        self._control.close()
+        holders.discard(self)
+        # The way into the namespace has ended long ago, and is waited for; without one it is the zygote itself.
+        self._process.kill()
+        self._process.wait()
 
     def abandon(self) -> None:
         """In a forked child of the host: close the copies, touch nothing else."""

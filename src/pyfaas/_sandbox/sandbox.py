@@ -55,7 +55,6 @@ class Sandbox:
     """One sandbox, seen from the host."""
 
     __slots__ = (
-        "__weakref__",
         "calls",
         "channel",
         "cpu_base",
@@ -72,6 +71,7 @@ class Sandbox:
         "max_memory",
         "measured_at",
         "number",
+        "owner",
         "peer",
         "pid",
         "pidfd",
@@ -86,9 +86,10 @@ class Sandbox:
         "zygote",
     )
 
-    def __init__(self, parent: Zygote, number: int) -> None:
+    def __init__(self, parent: Zygote, number: int, owner: object = None) -> None:
         self.zygote = parent
         self.number = number
+        self.owner = owner  # the call or stream that it works for, see Pool.mend
         self.peer = HostPeer()
         self.pidfd = -1
         self.pid = -1
@@ -117,7 +118,7 @@ class Sandbox:
             try:
                 self.log = _make_log()
                 parent.spawn(number, theirs, self.log)
-            except BaseException:
+            except Exception:  # (after an interrupt the pool has it buried)
                 self.close()
                 raise
             finally:
@@ -408,6 +409,12 @@ class Sandbox:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
         self.log = self.pidfd = -1
+        holders.discard(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the host still holds it."""
+        return self.channel.sock.fileno() >= 0
 
     def abandon(self) -> None:
         """In a forked child of the host: close the copies, tell nobody (an event loop here is the parent's)."""
