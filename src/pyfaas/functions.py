@@ -121,7 +121,12 @@ class Function(Generic[Event, Result]):
         return _port.current().try_map(self, events)
 
     def amap(self, events: Iterable[Event] | AsyncIterable[Event]) -> AsyncIterator[Result]:
-        """Do what ``map`` does from async code; the iterator has ``aclose()``."""
+        """
+        Do what ``map`` does from async code; the iterator has ``aclose()``.
+
+        An asynchronous source is asked for its next event as long as there is room ahead, and answers wait meanwhile: it
+        must not itself wait for them.
+        """
         return _port.current().amap(self, events)
 
     def atry_map(self, events: Iterable[Event] | AsyncIterable[Event]) -> AsyncIterator[Outcome]:
