@@ -124,8 +124,8 @@ class Function(Generic[Event, Result]):
         """
         Do what ``map`` does from async code; the iterator has ``aclose()``.
 
-        An asynchronous source is asked for its next event as long as there is room ahead, and answers wait meanwhile: it
-        must not itself wait for them.
+        An asynchronous source is asked for its next event as long as there is room ahead, and answers wait meanwhile:
+        it must not itself wait for them.
         """
         return _port.current().amap(self, events)
 

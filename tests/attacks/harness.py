@@ -236,7 +236,7 @@ class Arena:
 
     def wait_until_settled(self) -> None:
         try:
-            wait_until(self.settled, 5.0)
+            wait_until(self.settled, 10.0)
         except AssertionError:
             pool = self.pool
             left = {pid: Path(f"/proc/{pid}/stat").read_text() for pid in below(pool.supply.zygote().pid)}
@@ -308,6 +308,7 @@ class Arena:
         event: Any = handlers.ATTACK,
         after: float = 0.0,
         within: float | None = None,
+        lingering: float = 0.0,
         check: Callable[[Outcome], None] | None = None,
     ) -> Outcome:
         """
@@ -315,7 +316,7 @@ class Arena:
 
         ``error``: what the caller must get, None for a value; then the sandbox is gone with everything in it.
         ``after``, ``within``: seconds that the caller's wait takes at the least and at the most; ``within`` is by
-        default the time-out and what a kill may take.
+        default the time-out and what a kill may take. ``lingering``: seconds that the dying may go on after that.
         """
         if within is None:
             within = function.options.timeout + KILL_SECONDS
@@ -328,7 +329,7 @@ class Arena:
             self._assert_ending(outcome, error)
             assert after <= self.elapsed <= within, f"the caller waited {self.elapsed:.3f} s"
             if error is not None and (outcome.error is None or outcome.error.__class__.__name__ not in SURVIVABLE):
-                self.assert_gone(sandbox)
+                self.assert_gone(sandbox, lingering)
             if check is not None:
                 check(outcome)
         return outcome
@@ -358,12 +359,11 @@ class Arena:
 
     def assert_gone_soon(self, sandbox: Sandbox) -> None:
         """Nothing of it is alive after what a kill may take; its answer was taken before it was killed."""
-        wait_until(lambda: not self.living(), KILL_SECONDS)
-        self.assert_gone(sandbox)
+        self.assert_gone(sandbox, KILL_SECONDS)
 
-    def assert_gone(self, sandbox: Sandbox) -> None:
-        """Nothing of this sandbox is alive, from the moment on when its caller knows."""
-        assert self.living() == []
+    def assert_gone(self, sandbox: Sandbox, lingering: float = 0.0) -> None:
+        """Nothing of this sandbox is alive, from the moment on when its caller knows, or soon after."""
+        wait_until(lambda: not self.living(), lingering)
         assert sandbox not in self.pool.running
 
 

@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 
 from pyfaas import limits
 from pyfaas._descriptors import receive_descriptors
-from pyfaas._sandbox import protocol
+from pyfaas._sandbox import control, protocol
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making, pid_of
 from pyfaas._sandbox.protocol import Answer, HostPeer, ProtocolError
 from pyfaas._sandbox.vitals import read_memory, sweep
@@ -385,6 +385,9 @@ class Sandbox:
             yield from self._wait_for_end(0.05)
         self.kill()
         yield from self._wait_for_end(END_SECONDS)
+        if not self.is_gone():
+            # A thousand processes take their time to die; the zygote, and with it everybody, must not wait for them.
+            return control.SIGNALLED, signal.SIGKILL
         return self.zygote.reap(self.number)
 
     def _wait_for_end(self, seconds: float) -> Trip[None]:

@@ -47,7 +47,10 @@ class Slots:
         with contextlib.suppress(OSError):
             for name in os.listdir(self.root):
                 self.remove(os.path.join(self.root, name))
-        shutil.rmtree(self.root, ignore_errors=True)
+        try:
+            os.rmdir(self.root)
+        except OSError:  # handlers put things beside their slots, or it is gone
+            shutil.rmtree(self.root, ignore_errors=True)
 
 
 def _remove_tree(parent: int, name: str) -> None:
