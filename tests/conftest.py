@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,11 @@ from pyfaas import Runtime
 from support import wait_until, zygotes_of
 
 _kill = os.kill
+
+
+# A shell that starts the suite in the background has it ignore Ctrl-C, and so every program that the suite starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _kill_one(pid: int, number: int) -> None:

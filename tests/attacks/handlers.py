@@ -55,7 +55,7 @@ invocations = 0
 kept: list[Any] = []
 
 
-@function(timeout=60)
+@function(timeout=900)
 def neighbour(event: dict[str, str]) -> dict[str, Any]:
     """Work beside an attack, until told to answer; measure for how long it was held up."""
     longest, looked_at = 0.0, time.monotonic()

@@ -324,7 +324,7 @@ def _use_up_standby(arena: Arena) -> None:
     arena.wait_until_settled()
 
 
-@pytest.mark.parametrize("rounds", [15, pytest.param(500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [15, pytest.param(200, marks=pytest.mark.long)])
 def test_a_zygote_killed_at_any_moment_of_a_fork_loses_no_call_that_had_not_begun(
     own_arena: Arena, rounds: int
 ) -> None:

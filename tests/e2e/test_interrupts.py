@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -19,11 +20,6 @@ import trio
 from e2e import handlers
 from e2e.tools import assert_settled, descriptors, eventually, is_alive
 from pyfaas import FunctionError, InvokeError, Runtime
-
-pytestmark = [
-    # An interrupt that comes while the interpreter runs a finalizer is only told of, wherever that is.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
 
 LARGE = "x" * 3_000_000
 
@@ -53,6 +49,7 @@ def interrupted(call: Callable[[], Any], delay: float) -> bool:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
+    told, sys.unraisablehook = sys.unraisablehook, lambda _: None  # it may be finalizers that are interrupted
     try:
         try:
             signal.setitimer(signal.ITIMER_REAL, delay)
@@ -63,6 +60,7 @@ def interrupted(call: Callable[[], Any], delay: float) -> bool:
         return True
     finally:
         signal.signal(signal.SIGALRM, before)
+        sys.unraisablehook = told
     return False
 
 
