@@ -320,6 +320,8 @@ class Sandbox:
 
     def cpu_used(self, total: float) -> float:
         """Tell how much CPU time the call at hand used since it was first looked at, given the tree's total."""
+        if self.peer.phase is not protocol.OPEN and not self.suppressed:
+            return 0.0  # init has its ten seconds, and no call pays for them
         if self.cpu_call != self.peer.answered:
             self.cpu_call = self.peer.answered
             self.cpu_base = total
