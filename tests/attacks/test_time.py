@@ -83,9 +83,9 @@ def test_an_init_that_never_ends_is_run_again_under_the_time_out_and_killed(
 
 
 @pytest.mark.long
-def test_an_init_that_never_ends_has_ten_seconds(arena: Arena) -> None:
+def test_an_init_that_never_ends_has_ten_seconds(own_arena: Arena) -> None:
     assert limits.INIT_SECONDS == 10
-    _let_init_loop(arena, limits.INIT_SECONDS)
+    _let_init_loop(own_arena, limits.INIT_SECONDS)
 
 
 def _let_init_loop(arena: Arena, init_seconds: float) -> None:

@@ -60,6 +60,7 @@ class Lane:
     window_bytes: int = 0
     target: int = FIRST_WINDOW
     unsent: memoryview = _NOTHING
+    broken: bool = False  # nothing can be sent any more, but answers may lie there
     pace: float = 0.0  # seconds an event, a moving mean
 
     def has_room(self) -> bool:
@@ -67,7 +68,11 @@ class Lane:
         most = self.sandbox.shelf.function.options.max_invocations
         if most is not None and self.sandbox.calls + len(self.window) >= most:
             return False
-        return not self.unsent and 2 * len(self.window) <= self.target and self.window_bytes < limits.WINDOW_BYTES
+        return (
+            not (self.unsent or self.broken)
+            and 2 * len(self.window) <= self.target
+            and self.window_bytes < limits.WINDOW_BYTES
+        )
 
     def learn(self, duration: float) -> None:
         """Follow how long events take. The worker's word: a lie only makes its own window too long."""
@@ -251,10 +256,15 @@ class Pipeline:
             if was_empty:
                 sandbox.begin()
             lane.unsent = memoryview(b"".join(frames))
-            yield from self._push(lane, rested=was_empty and sandbox.calls > 0)
+            self._push(lane, rested=was_empty and sandbox.calls > 0)
 
-    def _push(self, lane: Lane, *, rested: bool = False) -> Trip[None]:
-        """Send what the socket takes; where it died at rest nothing has reached it, and all goes elsewhere unseen."""
+    def _push(self, lane: Lane, *, rested: bool = False) -> None:
+        """
+        Send what the socket takes.
+
+        Where the sandbox died at rest nothing has reached it, and all goes elsewhere unseen. Where it died at work its
+        last answers may still lie in the socket: they are received first, and then its end.
+        """
         try:
             lane.unsent = lane.unsent[lane.sandbox.channel.sock.send(lane.unsent, DONTWAIT) :]
         except BlockingIOError:
@@ -263,7 +273,8 @@ class Pipeline:
             if rested:
                 self._drop(lane)
             else:
-                yield from self._lose(lane, Lost("gone"))
+                lane.broken = True
+                lane.unsent = memoryview(b"")
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
@@ -279,7 +290,7 @@ class Pipeline:
         yield AnyReadable(readers, writers, soonest - monotonic())
         for lane in lanes:
             if lane.unsent:
-                yield from self._push(lane)
+                self._push(lane)
             if lane in self._lanes:
                 yield from self._receive(lane, wait=False)
 
