@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterable
 from pathlib import Path
 
+from benchmarks.explanations import explanation_of
 from benchmarks.measure import Chapter, Promise
 
 PROMISES = ["promise", "target", "measured", ""]
@@ -25,9 +26,13 @@ errors, no log, no second worker.
 def rows_of(promises: Iterable[Promise]) -> list[list[str]]:
     """Make the table of promises."""
     return [
-        [one.promise, one.target, one.measured, one.verdict + (f": {one.why}" if one.why and not one.met else "")]
+        [one.promise, one.target, one.measured, one.verdict + ("" if one.met else f": {_why(one)}".rstrip(": "))]
         for one in promises
     ]
+
+
+def _why(promise: Promise) -> str:
+    return promise.why or explanation_of(promise.promise)
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:

@@ -161,7 +161,7 @@ def test_deaths_at_every_step_in_a_row_hurt_no_neighbour(arena: Arena, count: in
                 assert arena.runtime.invoke(handlers.dies, handlers.WORK) == handlers.DONE
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(3_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [210, pytest.param(3_000, marks=pytest.mark.long)])
 def test_in_a_stream_a_death_costs_its_own_event_only(arena: Arena, count: int) -> None:
     deadly = {"at": "in the handler", "how": "os._exit(7)"}
     events: list[Any] = [deadly if number % 7 == 3 else handlers.WORK for number in range(count)]

@@ -274,7 +274,7 @@ class Pipeline:
                 self._drop(lane)
             else:
                 lane.broken = True
-                lane.unsent = memoryview(b"")
+                lane.unsent = _NOTHING
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
