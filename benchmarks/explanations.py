@@ -1,4 +1,4 @@
-"""Why a promise is missed where it is: what a profile showed, and what was tried. Shown beside a target that is missed."""
+"""Why a promise is missed where it is: what a profile showed, and what was tried; told beside a missed target."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _COLD = (
     "attrs and inspect in declarations, constant environment set once"
 )
 _MEMORY = (
-    "CPython writes its counts of references into pages that forks share: a fork that does nothing has 0.3 to 0.9 MB of "
-    "its own, the import of an empty module adds 0.6 MB. Tried: rehearsal before the freeze (2.9 to 2.65 MB), filling "
-    "holes of the allocator (0.1 MB), fewer modules"
+    "CPython writes its counts of references into pages that forks share: a fork that does nothing has 0.3 to 0.9 MB "
+    "of its own, the import of an empty module adds 0.6 MB. Tried: rehearsal before the freeze (2.9 to 2.65 MB), "
+    "filling holes of the allocator (0.1 MB), fewer modules"
 )
 
 EXPLANATIONS = {
