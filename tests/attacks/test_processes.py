@@ -26,7 +26,7 @@ def _bounded(arena: Arena) -> bool:
 
 def test_a_fork_bomb_is_bounded_and_ends_with_its_time_out(arena: Arena) -> None:
     if _bounded(arena):
-        arena.attack(handlers.fork_bomb, TimedOut, after=0.5, within=0.5 + 4.0, lingering=10.0)
+        arena.attack(handlers.fork_bomb, TimedOut, after=0.5, within=0.5 + 4.0, lingering=60.0)
 
 
 @pytest.mark.long  # what leaves zombies is refused just so
@@ -85,7 +85,7 @@ def test_threads_run_out_in_the_sandbox_only(arena: Arena) -> None:
 
 def test_a_thread_bomb_ends_with_its_time_out(arena: Arena) -> None:
     if _bounded(arena):
-        arena.attack(handlers.thread_bomb, TimedOut, after=0.5, within=0.5 + 4.0, lingering=10.0)
+        arena.attack(handlers.thread_bomb, TimedOut, after=0.5, within=0.5 + 4.0, lingering=60.0)
 
 
 def test_zombies_run_out_in_the_sandbox_only(arena: Arena) -> None:

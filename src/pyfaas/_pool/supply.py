@@ -185,6 +185,8 @@ class Supply:
         with self._lock:
             gone = [sandbox for sandbox in self.dying if sandbox.is_gone()]
             self.dying = [sandbox for sandbox in self.dying if sandbox not in gone]
+            for sandbox in gone:
+                sandbox.owner = self  # else whoever mends an interrupt now would take it for one that was lost
         for sandbox in gone:
             sandbox.bury()
             self.remove_slots([sandbox.slot])
