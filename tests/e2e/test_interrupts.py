@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import anyio
@@ -43,6 +43,15 @@ def make_cold(runtime: Runtime) -> None:
     runtime._pool.retire(handlers.echo)
 
 
+@pytest.fixture(autouse=True)
+def _finalizers_may_be_interrupted() -> Iterator[None]:
+    """Python tells of what an interrupt did to a finalizer, or left to one; no caller can do anything about that."""
+    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    yield
+    gc.collect()
+    sys.unraisablehook = before
+
+
 def interrupted(call: Callable[[], Any], delay: float) -> bool:
     """Run the call in this thread, with a Ctrl-C after so many seconds; tell whether that came in time."""
 
@@ -50,7 +59,6 @@ def interrupted(call: Callable[[], Any], delay: float) -> bool:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    told, sys.unraisablehook = sys.unraisablehook, lambda _: None  # it may be finalizers that are interrupted
     try:
         try:
             signal.setitimer(signal.ITIMER_REAL, delay)
@@ -61,7 +69,6 @@ def interrupted(call: Callable[[], Any], delay: float) -> bool:
         return True
     finally:
         signal.signal(signal.SIGALRM, before)
-        sys.unraisablehook = told
     return False
 
 
@@ -182,7 +189,7 @@ async def drain_stream(runtime: Runtime) -> list[Any]:
 
 
 async def drain_async_stream(runtime: Runtime) -> list[Any]:
-    async def events() -> AsyncIterator[int]:
+    async def events() -> AsyncGenerator[int, None]:
         for number in range(30):
             await anyio.lowlevel.checkpoint()
             yield number
