@@ -218,8 +218,8 @@ with Runtime() as runtime:
 """
         )
 
-    @pytest.mark.parametrize("round_", range(2))
-    def test_while_threads_invoke_harms_neither(self, host: Host, round_: int) -> None:
+    @pytest.mark.parametrize("rounds", [4, pytest.param(100, marks=pytest.mark.long)])
+    def test_while_threads_invoke_harms_neither(self, host: Host, rounds: int) -> None:
         host.run_script(
             BEGIN
             + """
@@ -253,7 +253,7 @@ with Runtime() as runtime:
         thread.start()
     while not all(counts):
         time.sleep(0.001)
-    for _ in range(6):
+    for _ in range(int(sys.argv[1])):
         children = [in_child(child) for _ in range(2)]
         seen = list(counts)
         for pid in children:
@@ -269,7 +269,8 @@ with Runtime() as runtime:
     now = runtime.statistics()
     assert now.in_flight == now.died == 0, now
 """,
-            seconds=120,
+            str(rounds),
+            seconds=100 + 5 * rounds,
         )
         host.assert_nothing_is_left()
 

@@ -126,7 +126,7 @@ def in_asyncio_debug(work: Callable[[], Any]) -> Any:
 
 WORLDS: dict[str, tuple[type[Verbs], Callable[[Any], Any]]] = {
     "the main thread": (BlockingVerbs, in_main_thread),
-    "a thread": (BlockingVerbs, in_thread),
+    "another thread": (BlockingVerbs, in_thread),
     "asyncio": (Verbs, lambda work: asyncio.run(work())),
     "asyncio in debug mode": (Verbs, in_asyncio_debug),
     "trio": (Verbs, trio.run),
