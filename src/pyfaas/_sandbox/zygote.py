@@ -101,6 +101,7 @@ class Zygote:
         self.namespace = -1
         self.directory = ""
         self.worker: Any = None
+        self.rehearsed = False
         self.workers: dict[int, int] = {}  # a sandbox's number -> its pid in our namespace
         self.failed: dict[int, int] = {}  # a sandbox's number -> errno of its fork
 
@@ -114,6 +115,8 @@ class Zygote:
         if _HAS_PIDFD:
             poll.register(self.host, select.POLLIN)
         while True:
+            if self.worker is not None and not self.rehearsed and not poll.poll(0):
+                self._rehearse()
             # Where there is no pidfd, look now and then whether the host is still our parent.
             ready = poll.poll(None if _HAS_PIDFD else 200)
             if any(descriptor == self.host for descriptor, _ in ready) or self._orphaned():
@@ -176,18 +179,25 @@ class Zygote:
         sys.path[:] = wanted["sys_path"]
         # Late, because they need the path, and because the host has work to do meanwhile.
         from pyfaas._sandbox import worker
-        from pyfaas._sandbox.rehearsal import ROUNDS, rehearse
 
         for name in wanted["modules"]:
             try:
                 importlib.import_module(name)
             except ImportError:
                 continue
-        for _ in range(ROUNDS):
-            rehearse()
         if self.worker is None:
             self.worker = worker.Worker()
             self.worker.prepare()
+        gc.collect()
+        gc.freeze()
+
+    def _rehearse(self) -> None:
+        """Warm up what every fork does first; while nobody waits, for it takes longer than one fork gains by it."""
+        from pyfaas._sandbox.rehearsal import ROUNDS, rehearse
+
+        self.rehearsed = True
+        for _ in range(ROUNDS):
+            rehearse()
         gc.collect()
         gc.freeze()
 
