@@ -167,8 +167,11 @@ class Arena:
         self.runtime = runtime
         self.directory = directory
         self.elapsed = 0.0  # of the last attack, until the caller knew
-        self._open_files: int | None = None  # while all is quiet, sandboxes left out
         self.namespace: Namespace | None = None  # of the sandbox that was last attacked from
+        # One call starts all that a runtime keeps, and then a standby; while there is one, none is being made or buried.
+        runtime.invoke(handlers.neighbour, {})
+        wait_until(lambda: self.pool.supply.standby is not None and self.settled(), 10.0)
+        self._open_files = self._files()  # sandboxes left out
 
     @property
     def pool(self) -> Pool:
@@ -264,8 +267,6 @@ class Arena:
     def unharmed(self) -> Iterator[None]:
         """The host is after this block what it was before."""
         self.wait_until_settled()
-        if self._open_files is None:
-            self._open_files = self._files()
         self._wait_for_files(self._open_files)
         before, memory = threads(), resident_bytes()
         yield
