@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -23,6 +24,25 @@ began = time.perf_counter()
 import benchmarks.small
 print(time.perf_counter() - began)
 """
+BARE_FORK = """
+import json, os, socket, sys, time
+durations = []
+for _ in range(int(sys.argv[1])):
+    time.sleep(0.010)
+    began = time.perf_counter()
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        ours.close()
+        theirs.send(json.dumps(json.loads(theirs.recv(65536))).encode())
+        os._exit(0)
+    theirs.close()
+    ours.send(b'{"id": 1}')
+    json.loads(ours.recv(65536))
+    durations.append(time.perf_counter() - began)
+    ours.close()
+    os.wait()
+print(json.dumps(durations))
+"""
 IMPORTS = {
     "bare": "pass",
     "import pyfaas": "import pyfaas",
@@ -41,8 +61,8 @@ def run(rounds: int, *, quick: bool) -> Chapter:
     return chapter
 
 
-def _python(program: str) -> str:
-    command = [sys.executable, "-c", program]
+def _python(program: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", program, *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, text=True).stdout
 
 
@@ -53,6 +73,7 @@ def _colds(chapter: Chapter, rounds: int, calls: int) -> None:
             {
                 "cold": lambda: stage.do("cold", calls=calls),
                 "from standby": lambda: stage.do("standby", calls=calls),
+                "a bare fork that echoes JSON once": lambda: json.loads(_python(BARE_FORK, str(calls))),
             },
             rounds,
         )
@@ -68,7 +89,10 @@ def _colds(chapter: Chapter, rounds: int, calls: int) -> None:
         ),
     ]
     rows = [[name, milli(one.p50), milli(one.p99), str(len(one.every))] for name, one in samples.items()]
-    told = f"A handler of one line in a module of its own, whose import takes {milli(own)} in a fresh interpreter."
+    told = (
+        f"A handler of one line in a module of its own, whose import takes {milli(own)} in a fresh interpreter. The "
+        "bare fork has no limits, no namespace, no log and no handler to import: what a fork takes on this machine."
+    )
     chapter.tables.append(("Cold starts", ["start", "p50", "p99", "starts"], rows, told))
     print(f"  cold {milli(cold.p50)}, from standby {milli(ready.p50)}", flush=True)
 

@@ -17,7 +17,6 @@ import json.scanner
 import math
 import sys
 from collections import deque
-from decimal import Decimal
 from itertools import accumulate, chain
 from typing import Any
 
@@ -166,7 +165,8 @@ def _no_default(value: object) -> Any:
 
 def _decimal_default(value: object) -> Any:
     """AWS's Python runtime sends a Decimal as a JSON number; here it travels as the nearest int or float."""
-    if isinstance(value, Decimal):
+    decimal = sys.modules.get("decimal")  # if nobody has imported it, this is none
+    if decimal is not None and isinstance(value, decimal.Decimal):
         return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
     return _no_default(value)
 

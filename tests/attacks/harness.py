@@ -168,7 +168,7 @@ class Arena:
         self.directory = directory
         self.elapsed = 0.0  # of the last attack, until the caller knew
         self.namespace: Namespace | None = None  # of the sandbox that was last attacked from
-        # One call starts all that a runtime keeps, and then a standby; while there is one, none is being made or buried.
+        # One call starts all that a runtime keeps, a standby last; then none is being made or buried.
         runtime.invoke(handlers.neighbour, {})
         wait_until(lambda: self.pool.supply.standby is not None and self.settled(), 10.0)
         self._open_files = self._files()  # sandboxes left out

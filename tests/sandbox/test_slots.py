@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from support import output_of
 
 @pytest.fixture
 def slots() -> Iterator[Slots]:
-    made = Slots()
+    made = Slots(tempfile.mkdtemp(prefix="pyfaas-"))
     yield made
     made.close()
     assert not os.path.exists(made.root)
@@ -124,7 +125,7 @@ def test_a_slot_is_removed_whatever_is_in_it(slots: Slots, tmp_path: Path, fill:
 @pytest.mark.parametrize("fill", [*FILLS, fill_with_a_file_in_its_place, fill_with_a_link_in_its_place])
 def test_closing_removes_all_of_it(tmp_path: Path, fill: Callable[[str, Path], None]) -> None:
     (tmp_path / "keep").write_text("keep me")
-    slots = Slots()
+    slots = Slots(tempfile.mkdtemp(prefix="pyfaas-"))
     fill(slots.make(), tmp_path)
     slots.make()
     slots.close()
@@ -144,13 +145,13 @@ def test_no_descriptor_is_left(slots: Slots, tmp_path: Path) -> None:
 def test_an_ordinary_user_removes_what_was_forbidden_to_it() -> None:
     """Root may read anything; without that, the bits must be put back first."""
     program = """
-        import os
+        import os, shutil, tempfile
         from pyfaas._sandbox.slots import Slots
         if os.geteuid() == 0:
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
-        slots = Slots()
+        slots = Slots(tempfile.mkdtemp(prefix="pyfaas-"))
         slot = slots.make()
         for name, mode in (("a", 0o000), ("b", 0o444), ("c", 0o111), ("d", 0o222)):
             os.makedirs(f"{slot}/{name}/inner/deeper")

@@ -88,6 +88,8 @@ class Pool:
             self._watch().wake()
         if function.is_async:
             self.supply.preload("asyncio")
+        if handler[0] == "value":
+            self.supply.preload("cloudpickle")
         return shelf
 
     # -- the fast path -------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -35,7 +36,7 @@ class Supply:
         wake_watch: Callable[[], None],
         drop_idle_of: Callable[[Zygote], None],
     ) -> None:
-        self.slots = Slots()
+        self.slots = Slots(tempfile.mkdtemp(prefix="pyfaas-"))
         self.standby: Sandbox | None = None
         self.dying: list[Sandbox] = []
         self.spawned = 0

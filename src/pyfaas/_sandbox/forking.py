@@ -6,7 +6,8 @@ are written, half a millisecond before a worker's first line. The zygote has one
 children need the seeds only; but what a handler forks must have it all.
 
     collect()    before anything else is imported: hooks are noted, not registered
-    hand_over()  in the fork: they are registered, and those that are not about locks are run
+    settle()     in the fork: those that are not about locks are run, and what comes is registered as ever
+    hand_over()  when a handler forks for the first time: all are registered
 """
 
 from __future__ import annotations
@@ -30,11 +31,16 @@ def collect() -> None:
     os.register_at_fork = note  # type: ignore[assignment]
 
 
-def hand_over() -> None:
-    """Make this fork one like any other for all that comes."""
+def settle() -> None:
+    """In a fork of the zygote: renew the seeds."""
     os.register_at_fork = _register
     for hooks in _noted:
-        _register(**hooks)
         seed = hooks.get("after_in_child")
         if seed is not None and getattr(seed, "__module__", "") not in _NOT_NOW:
             seed()
+
+
+def hand_over() -> None:
+    """Before a worker forks: register what was noted; the second time there is nothing left."""
+    while _noted:
+        _register(**_noted.pop(0))

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pyfaas._sandbox import forking
+
 REAP_SECONDS = 0.1
 
 
@@ -45,6 +47,7 @@ class Orphans:
 
     def _noting(self, start: Callable[..., Any]) -> Callable[..., Any]:
         def noting(*arguments: Any, **options: Any) -> Any:
+            forking.hand_over()
             result = start(*arguments, **options)
             pid = result[0] if isinstance(result, tuple) else result
             if pid:

@@ -8,6 +8,7 @@ itself says HELLO), a reap is asked for once the process is known to be gone.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -42,7 +43,6 @@ PRELOADED = (
     "logging",
     "typing",
     "dataclasses",
-    "cloudpickle",
     "pyfaas.functions",
 )
 
@@ -97,7 +97,11 @@ class Zygote:
 
     def _start(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         has_pidfd = hasattr(os, "pidfd_open")
-        host = os.pidfd_open(os.getpid()) if has_pidfd else os.getpid()
+        passed = [_above_standard(theirs.fileno())]
+        if has_pidfd:
+            host = os.pidfd_open(os.getpid())
+            passed.append(_above_standard(host))
+            os.close(host)
         flags = ["-I", *(["-" + "O" * sys.flags.optimize] if sys.flags.optimize else [])]
         if sys.dont_write_bytecode:
             flags.append("-B")
@@ -105,7 +109,14 @@ class Zygote:
         needed = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
         environment = {name: os.environ[name] for name in needed if name in os.environ}
         environment |= {"PATH": os.defpath, "LANG": "C.UTF-8", "LC_CTYPE": "C.UTF-8"}
-        command = [sys.executable, *flags, "-c", _PROGRAM, _PACKAGE, str(theirs.fileno()), str(host)]
+        command = [
+            sys.executable,
+            *flags,
+            "-c",
+            _PROGRAM,
+            _PACKAGE,
+            *map(str, passed if has_pidfd else [*passed, os.getpid()]),
+        ]
         try:
             return subprocess.Popen(
                 command,
@@ -113,14 +124,14 @@ class Zygote:
                 stdout=subprocess.DEVNULL,
                 env=environment,
                 cwd="/",
-                pass_fds=[theirs.fileno(), *([host] if has_pidfd else [])],
+                pass_fds=passed,
                 start_new_session=True,
             )
         except OSError as error:
             raise HostError(f"cannot start a Python interpreter ({sys.executable!r}) for sandboxes: {error}") from error
         finally:
-            if has_pidfd:
-                os.close(host)
+            for descriptor in passed:
+                os.close(descriptor)
 
     def _greet(self) -> Host:
         """Say where modules are; hear what this host can do."""
@@ -224,6 +235,11 @@ class Zygote:
         if self._pidfd >= 0:
             os.close(self._pidfd)
         self._pidfd = -1
+
+
+def _above_standard(descriptor: int) -> int:
+    """Copy a descriptor to where the standard streams of a child do not take its place (a daemon closed its own)."""
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 def base_environment() -> dict[str, str]:

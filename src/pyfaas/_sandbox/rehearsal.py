@@ -12,7 +12,6 @@ import importlib
 import json
 import os
 import pickle
-import signal
 import socket
 import sys
 from typing import Any
@@ -48,7 +47,6 @@ def _settle() -> None:
     os.environ.update(wanted)
     for name in wanted:
         del os.environ[name]
-    signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)

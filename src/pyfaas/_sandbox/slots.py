@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
-import tempfile
 
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -20,8 +18,8 @@ _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLL
 class Slots:
     """The slots of one runtime, below one directory that only this user may enter."""
 
-    def __init__(self, root: str = "") -> None:
-        self.root = root or tempfile.mkdtemp(prefix="pyfaas-")
+    def __init__(self, root: str) -> None:
+        self.root = root
         self._count = 0
 
     def make(self) -> str:
@@ -50,6 +48,8 @@ class Slots:
         try:
             os.rmdir(self.root)
         except OSError:  # handlers put things beside their slots, or it is gone
+            import shutil  # every fork of the zygote would carry what it loads
+
             shutil.rmtree(self.root, ignore_errors=True)
 
 

@@ -11,6 +11,7 @@ The end of the socket is the end of the process.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # without the enums of the module above it
 import atexit
 import contextlib
 import faulthandler
@@ -19,10 +20,8 @@ import json
 import os
 import pickle
 import select
-import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -70,11 +69,11 @@ class Worker:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         self.pid = os.getpid()
         self.wire = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=wire)
         self.output.take(log)
-        forking.hand_over()
+        forking.settle()
         _reseed()
         self.say_hello()
         if not select.select([self.wire], [], [], PATIENCE_SECONDS)[0]:
@@ -165,7 +164,8 @@ class Worker:
         if "TZ" in wanted["environment"]:
             time.tzset()
         os.chdir(wanted["directory"])
-        tempfile.tempdir = None
+        if "tempfile" in sys.modules:
+            sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
         sys.path[:] = wanted["sys_path"]
         _port.opened(SandboxPort(wanted["function"]))
         apply(wanted["steps"])

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
+import importlib.machinery
 import json
 import os
 import select
@@ -188,6 +188,7 @@ class Zygote:
         if self.worker is None:
             self.worker = worker.Worker()
             self.worker.prepare()
+        importlib.machinery.PathFinder.find_spec("pyfaas_looks_everywhere")  # forks know what lies where
         gc.collect()
         gc.freeze()
 
