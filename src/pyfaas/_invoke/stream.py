@@ -94,6 +94,7 @@ class Pipeline:
         self._shelf = shelf
         self._bare = bare
         self._source: Any = None
+        self._next: Callable[[], Any] | None = None  # of a source that nobody has to wait for
         self._events = events
         self._lanes: list[Lane] = []
         self._again: deque[Item] = deque()
@@ -171,37 +172,60 @@ class Pipeline:
 
     def _next_item(self) -> Trip[Item | None]:
         """Take an event from those to be sent again, or from the source; what cannot be sent ends right here."""
-        while not self._again:
-            if self._exhausted:
-                return None
-            number = self._taken
+        if self._next is not None:
+            return self._item_at_hand(self._next)
+        while not (self._again or self._exhausted):
             try:
-                event = yield from self._next_event()
-            except (StopIteration, StopAsyncIteration):
-                self._exhausted = True
-                return None
-            except Exception as error:  # noqa: BLE001 - the source's own; told after all that came before
-                self._exhausted = True
-                self._taken += 1
-                self._ready[number] = Broken(error)
-                return None
-            self._taken += 1
-            try:
-                return Item(number, encode_event(event), new_id())
-            except InvokeError as refused:
-                self._ready[number] = refused
-        return self._again.popleft()
+                if self._source is None:
+                    self._open_source()
+                    if self._next is not None:
+                        return self._item_at_hand(self._next)
+                event = yield NextEvent(self._source)
+            except Exception as error:  # noqa: BLE001 - the source's own
+                self._end_source(error)
+            else:
+                item = self._admit(event)
+                if item is not None:
+                    return item
+        return self._again.popleft() if self._again else None
 
-    def _next_event(self) -> Trip[Any]:
-        if self._source is None:
-            events = self._events
-            self._source = aiter(events) if hasattr(events, "__aiter__") else iter(events)
-        if hasattr(self._source, "__anext__"):
-            return (yield NextEvent(self._source))
+    def _item_at_hand(self, take: Callable[[], Any]) -> Item | None:
+        """Do the same where the source has nothing to wait for: a stream's speed is decided here."""
+        while not (self._again or self._exhausted):
+            try:
+                event = take()
+            except Exception as error:  # noqa: BLE001 - the source's own
+                self._end_source(error)
+            else:
+                item = self._admit(event)
+                if item is not None:
+                    return item
+        return self._again.popleft() if self._again else None
+
+    def _open_source(self) -> None:
+        events = self._events
+        if hasattr(events, "__aiter__"):
+            self._source = aiter(events)
+        else:
+            self._source = iter(events)
+            self._next = self._source.__next__
+
+    def _admit(self, event: Any) -> Item | None:
+        """Number an event; one that cannot be sent has ended."""
+        number = self._taken
+        self._taken = number + 1
         try:
-            return next(self._source)
-        except StopIteration:
-            raise StopAsyncIteration from None  # a generator may not let StopIteration out
+            return Item(number, encode_event(event), new_id())
+        except InvokeError as refused:
+            self._ready[number] = refused
+            return None
+
+    def _end_source(self, error: Exception) -> None:
+        """There are no more events: the source has ended, or broken, which is told after all that came before."""
+        self._exhausted = True
+        if not isinstance(error, (StopIteration, StopAsyncIteration)):
+            self._ready[self._taken] = Broken(error)
+            self._taken += 1
 
     def _open_lane(self, item: Item, *, wait: bool) -> Trip[Lane | None]:
         """Find one more sandbox. None: there is none to spare, or ``item`` ended in trying."""
@@ -243,7 +267,7 @@ class Pipeline:
                 break
             if first is None and self._far_ahead() and any(one.window for one in self._lanes):
                 break
-            item = first or (yield from self._next_item())
+            item = first or (self._item_at_hand(self._next) if self._next else (yield from self._next_item()))
             first = None
             if item is None:
                 break

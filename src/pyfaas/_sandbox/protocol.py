@@ -211,11 +211,29 @@ class HostPeer(_Inbox):
 
     def receive(self, data: bytes) -> list[Answer]:
         """Take in bytes and give the frames they complete. Raises ProtocolError."""
+        answers: list[Answer] = []
+        if self.phase is OPEN and not self._rest and self._bulk is None:
+            data = self._receive_plain(data, answers)
+            if not data:
+                return answers
         self._push(data)
-        answers = []
         while (cut := self._cut()) is not None:
             answers.append(self._take(*cut))
         return answers
+
+    def _receive_plain(self, data: bytes, answers: list[Answer]) -> bytes:
+        """Take whole answers that are due off the front, where they lie; give the rest, and whatever is wrong."""
+        at, size_of_all, answered, sent = 0, len(data), self.answered, self.sent
+        while size_of_all - at >= HEADER_BYTES and answered != sent:
+            size, kind, sequence, started_at, duration, log_end = ANSWER.unpack_from(data, at)
+            end = at + HEADER_BYTES + size
+            if end > size_of_all or kind not in _SHORT_WAY or sequence != (answered + 1) & 0xFFFFFFFF:
+                break
+            payload = data[at + HEADER_BYTES : end]
+            answers.append(_new(Answer, (kind, sequence, started_at, duration, log_end, payload)))
+            answered, at = sequence, end
+        self.answered = answered
+        return data[at:]
 
     def _take(self, header: bytes, payload: bytes | bytearray) -> Answer:
         _, kind, sequence, started_at, duration, log_end = ANSWER.unpack(header)
@@ -257,17 +275,30 @@ class WorkerPeer(_Inbox):
 
     def receive(self, data: bytes) -> list[Invocation]:
         """Take in bytes and give the frames they complete."""
-        if not self._rest and self._bulk is None and len(data) >= HEADER_BYTES:
-            size, kind, sequence, budget, request_id = INVOCATION.unpack_from(data)
-            if size == len(data) - HEADER_BYTES and kind == INVOKE:
-                return [Invocation(kind, sequence, budget, request_id, data[HEADER_BYTES:])]
+        frames: list[Invocation] = []
+        if not self._rest and self._bulk is None:
+            data = self._receive_plain(data, frames)
+            if not data:
+                return frames
         self._push(data)
-        frames = []
         while (cut := self._cut()) is not None:
             header, payload = cut
             _, kind, sequence, budget, request_id = INVOCATION.unpack(header)
             frames.append(Invocation(kind, sequence, budget, request_id, payload))
         return frames
+
+    def _receive_plain(self, data: bytes, frames: list[Invocation]) -> bytes:
+        """Take whole invocations off the front, where they lie; give the rest."""
+        at, size_of_all = 0, len(data)
+        while size_of_all - at >= HEADER_BYTES:
+            size, kind, sequence, budget, request_id = INVOCATION.unpack_from(data, at)
+            end = at + HEADER_BYTES + size
+            if end > size_of_all or kind != INVOKE:
+                break
+            payload = data[at + HEADER_BYTES : end]
+            frames.append(_new(Invocation, (kind, sequence, budget, request_id, payload)))
+            at = end
+        return data[at:]
 
     def _admit(self, size: int, kind: int) -> None:  # noqa: ARG002 - the host may send any size
         if kind not in (INIT, INVOKE):
