@@ -34,17 +34,9 @@ _PROGRAM = (
     "from pyfaas._sandbox.zygote import main; main()"  # runs under -I
 )
 
-# What user modules and pickled handlers need from us, imported once for all forks.
-PRELOADED = (
-    "pyfaas._sandbox.worker",
-    "_posixsubprocess",
-    "subprocess",
-    "traceback",
-    "logging",
-    "typing",
-    "dataclasses",
-    "pyfaas.functions",
-)
+# Imported once for all forks: what the first cannot do without, and, once nobody waits, what many modules import.
+NEEDED = ("pyfaas._sandbox.worker", "pyfaas.functions")
+USUAL = ("subprocess", "logging", "typing", "dataclasses")
 
 
 # Held while descriptors are made, and by every fork of the host: a copy of the other side's end, taken at that moment,
@@ -139,7 +131,7 @@ class Zygote:
         try:
             _, descriptors = receive_descriptors(self._control, 1)
             self._pidfd = descriptors[0] if descriptors else -1
-            self._send(control.START, self._modules | set(PRELOADED))
+            self._send(control.START, [*NEEDED, *self._modules], later=USUAL)
             _, size = control.MESSAGE.unpack(self._read(control.MESSAGE.size))
             found = Host(*json.loads(self._read(size)))
         except (OSError, ValueError, ZygoteDied) as error:
@@ -148,11 +140,12 @@ class Zygote:
             self._process.wait()  # it was only the way into the namespace
         return found
 
-    def _send(self, kind: int, modules: Iterable[str]) -> None:
+    def _send(self, kind: int, modules: Iterable[str], later: Iterable[str] = ()) -> None:
         wanted = json.dumps(
             {
                 "sys_path": search_path(),
-                "modules": sorted(modules),
+                "modules": list(modules),
+                "later": list(later),
                 "directory": self._directory,
                 "environment": base_environment(),
             }

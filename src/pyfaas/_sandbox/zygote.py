@@ -90,6 +90,15 @@ def _pid_max_is_ours() -> bool:
     return True
 
 
+def _import_all(modules: list[str]) -> None:
+    """Import ahead; what does not load here will tell so in the sandbox that needs it."""
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+
+
 class Zygote:
     """The loop: one message after the other."""
 
@@ -101,6 +110,7 @@ class Zygote:
         self.namespace = -1
         self.directory = ""
         self.worker: Any = None
+        self.later: list[str] = []
         self.rehearsed = False
         self.workers: dict[int, int] = {}  # a sandbox's number -> its pid in our namespace
         self.failed: dict[int, int] = {}  # a sandbox's number -> errno of its fork
@@ -171,7 +181,7 @@ class Zygote:
         return b"".join(parts)
 
     def _preload(self, wanted: dict[str, Any]) -> None:
-        """Import ahead what every sandbox, or many, will need; what does not load here will tell so there."""
+        """Import ahead what every sandbox, or many, will need."""
         self.directory = wanted["directory"]
         os.environ.clear()
         os.environ.update(wanted["environment"])  # what is the same in every sandbox
@@ -180,11 +190,8 @@ class Zygote:
         # Late, because they need the path, and because the host has work to do meanwhile.
         from pyfaas._sandbox import worker
 
-        for name in wanted["modules"]:
-            try:
-                importlib.import_module(name)
-            except ImportError:
-                continue
+        self.later += wanted["later"]
+        _import_all(wanted["modules"])
         if self.worker is None:
             self.worker = worker.Worker()
             self.worker.prepare()
@@ -193,10 +200,11 @@ class Zygote:
         gc.freeze()
 
     def _rehearse(self) -> None:
-        """Warm up what every fork does first; while nobody waits, for it takes longer than one fork gains by it."""
+        """Import what is usual, and warm up what every fork does first; once nobody waits for it."""
         from pyfaas._sandbox.rehearsal import ROUNDS, rehearse
 
         self.rehearsed = True
+        _import_all(self.later)
         for _ in range(ROUNDS):
             rehearse()
         gc.collect()
