@@ -12,6 +12,7 @@ blocks in sending while there are answers to read. A permit is per lane.
 from __future__ import annotations
 
 import os
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from time import monotonic
@@ -417,12 +418,22 @@ class Pipeline:
             await source.aclose()
 
 
+def _close_with(stream: object, pipeline: Pipeline) -> None:
+    """
+    Close the pipeline when its stream is dropped, also where Ctrl-C strikes in ``__del__``.
+
+    Python swallows what a finalizer raises, and with it the closing; it can strike in one of the two only.
+    """
+    weakref.finalize(stream, pipeline.close).atexit = False
+
+
 class BlockingStream(Iterator[T], Generic[T]):
     """What ``map`` and ``try_map`` give: an iterator; ``close()`` ends what still runs."""
 
     def __init__(self, pipeline: Pipeline, finish: Callable[[Any], T]) -> None:
         self._pipeline = pipeline
         self._finish = finish
+        _close_with(self, pipeline)
 
     def __iter__(self) -> BlockingStream[T]:
         return self
@@ -452,6 +463,7 @@ class AsyncStream(AsyncIterator[T], Generic[T]):
     def __init__(self, pipeline: Pipeline, finish: Callable[[Any], T]) -> None:
         self._pipeline = pipeline
         self._finish = finish
+        _close_with(self, pipeline)
 
     def __aiter__(self) -> AsyncStream[T]:
         return self
