@@ -15,10 +15,30 @@ DOCS = Path(__file__).parent
 
 REFUSED = "no PID namespace"
 HOSTS = {
-    "Linux, root": Host("linux", root=True, pid_namespace=True, user_namespace=False, pid_max=True),
-    "Linux, ordinary user": Host("linux", root=False, pid_namespace=True, user_namespace=True, pid_max=False),
-    "Linux without PID namespaces": Host("linux", False, False, False, False, refused=REFUSED),
-    "macOS (untested)": Host("darwin", False, False, False, False, refused=REFUSED),
+    "Linux, root": Host(
+        "linux",
+        root=True,
+        pid_namespace=True,
+        pid_max=True,
+        view=True,
+        own_uids=True,
+        empty_network=True,
+        landlock=7,
+        seccomp=True,
+    ),
+    "Linux, ordinary user": Host(
+        "linux",
+        root=False,
+        pid_namespace=True,
+        user_namespace=True,
+        pid_max=True,
+        view=True,
+        empty_network=True,
+        landlock=7,
+        seccomp=True,
+    ),
+    "Linux without namespaces": Host("linux", False, refused=REFUSED, landlock=7, seccomp=True),
+    "macOS (untested)": Host("darwin", False, refused=REFUSED),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,11 @@ from pyfaas import Runtime
 from support import wait_until, zygotes_of
 
 _kill = os.kill
+
+# Where pytest makes its ``tmp_path``s: handlers are granted this one place, known when they are declared.
+PLACE = os.path.join(tempfile.gettempdir(), f"pyfaas-tests-{os.getuid()}")
+os.makedirs(PLACE, exist_ok=True)
+os.environ.update(PYTEST_DEBUG_TEMPROOT=PLACE, PYFAAS_TESTS_PLACE=PLACE)
 
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, and so every program that the suite starts.

@@ -35,7 +35,12 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.IfExp, ast.comprehension, ast.match_case)
 
 
-@function(memory=128, timeout=2)
+# A sandbox sees code and libraries; any other file of the host must be granted.
+LIBRARY = Path(sys.argv[1] if len(sys.argv) > 1 else sysconfig.get_path("stdlib")).resolve()
+LOCKS = tempfile.TemporaryDirectory()
+
+
+@function(memory=128, timeout=2, reads=[LIBRARY])
 def measure(path: str) -> dict:
     """
     Parse one file and tell what is in it.
@@ -99,14 +104,14 @@ def hold(lock: str) -> None:
     fcntl.flock(os.open(lock, os.O_RDONLY), fcntl.LOCK_EX)
 
 
-@function(memory=128, timeout=2)
+@function(memory=128, timeout=2, reads=[LOCKS.name])
 def hang(lock: str) -> None:
     """A regular expression that would backtrack for years."""
     hold(lock)
     re.match(r"(a+)+$", "a" * 64 + "!")
 
 
-@function(memory=128, timeout=2)
+@function(memory=128, timeout=2, reads=[LOCKS.name])
 def eat_memory(lock: str) -> None:
     """A list that grows by 8 MB at a time until something stops it."""
     hold(lock)
@@ -115,14 +120,14 @@ def eat_memory(lock: str) -> None:
         meals.append(b"x" * 8_388_608)
 
 
-@function(memory=128, timeout=2)
+@function(memory=128, timeout=2, reads=[LOCKS.name])
 def segfault(lock: str) -> None:
     """A read of address 0, in C."""
     hold(lock)
     ctypes.string_at(0)
 
 
-@function(memory=128, timeout=2)
+@function(memory=128, timeout=2, reads=[LOCKS.name])
 def fork_away(lock: str) -> None:
     """A daemon (two forks, a session of its own) that stays when the function exits."""
     hold(lock)
@@ -152,21 +157,20 @@ class Mischief(NamedTuple):
 
 def main() -> None:
     """Take the census while the four misbehave, then show what came of it."""
-    library = Path(sys.argv[1] if len(sys.argv) > 1 else sysconfig.get_path("stdlib")).resolve()
-    names = sorted(str(path.relative_to(library)) for path in library.rglob("*.py"))
+    names = sorted(str(path.relative_to(LIBRARY)) for path in LIBRARY.rglob("*.py"))
     names = [name for name in names if not name.startswith(("site-packages", "dist-packages"))]
     if not names:
-        sys.exit(f"there are no .py files in {library}")
-    print(f"\npyfaas {pyfaas.__version__}, Python {platform.python_version()}, reads {cut(str(library), 56)}\n")
+        sys.exit(f"there are no .py files in {LIBRARY}")
+    print(f"\npyfaas {pyfaas.__version__}, Python {platform.python_version()}, reads {cut(str(LIBRARY), 56)}\n")
 
-    with Runtime() as runtime, ThreadPoolExecutor() as threads, tempfile.TemporaryDirectory() as directory:
+    with Runtime() as runtime, ThreadPoolExecutor() as threads, LOCKS as directory:
         mischief = [
             threads.submit(watch, culprit, Path(directory, culprit.name))
             for culprit in (hang, eat_memory, segfault, fork_away)
         ]
         started = time.perf_counter()
         # One sandbox per core, events sent ahead, outcomes in the order of the files whatever happens to any of them.
-        outcomes = list(progress(runtime.try_map(measure, (str(library / name) for name in names)), len(names)))
+        outcomes = list(progress(runtime.try_map(measure, (str(LIBRARY / name) for name in names)), len(names)))
         seconds = time.perf_counter() - started
         statistics = runtime.statistics()
         show_census(dict(zip(names, outcomes, strict=True)))

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
 
 from pyfaas import _port
@@ -216,8 +217,8 @@ def function(
     cpu: float | str | None = None,
     cpu_seconds: float | None = None,
     network: bool = True,
-    reads: list[str] = ...,
-    writes: list[str] = ...,
+    reads: Sequence[str | os.PathLike[str]] = ...,
+    writes: Sequence[str | os.PathLike[str]] = ...,
     allow: list[Any] = ...,
     reserved_concurrency: int | None = None,
     provisioned_concurrency: int = 0,
@@ -246,14 +247,16 @@ def function(handler: Any = None, /, **options: Any) -> Any:
     - ``memory``: MB that the sandbox and its children may hold, 128 to 10,240 (AWS: MemorySize)
     - ``timeout``: seconds for one invocation, 0.05 to 900 (AWS: Timeout, 1 to 900)
     - ``environment``: variables, text to text, at most 4,096 bytes; AWS's reserved names are refused
-    - ``ephemeral_storage``: MB, 512 to 10,240 (AWS: EphemeralStorage); holds for each file
+    - ``ephemeral_storage``: MB in ``/tmp``, 512 to 10,240 (AWS: EphemeralStorage)
     - ``cpu_seconds``: seconds of CPU time for one invocation, all threads and children; default timeout x cores + 1
+    - ``network``: False leaves the sandbox no way out, not even to this machine
+    - ``reads``, ``writes``: absolute paths of the host that the sandbox sees beside code and libraries, and may change
     - ``reserved_concurrency``: permits kept for this function alone, and its limit; 0 refuses every call
     - ``provisioned_concurrency``: sandboxes kept loaded
     - ``max_invocations``: after so many the sandbox is replaced
     - ``description``: up to 256 characters
 
-    ``trigger, cpu, network, reads, writes, allow, snap_start, preload, retries, max_event_age, on_success, on_failure,
+    ``trigger, cpu, allow, snap_start, preload, retries, max_event_age, on_success, on_failure,
     dead_letter, idempotency, layers, tenant_isolated, fresh`` are checked, and refused as not available yet.
 
     Raises ConfigurationError naming the field, the value and what would be right.

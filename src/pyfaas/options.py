@@ -105,6 +105,16 @@ def sequence(field: str, value: Any) -> None:
         raise refuse(field, value, "a list")
 
 
+def places(field: str, value: Any) -> None:
+    """Accept a list of absolute paths."""
+    sequence(field, value)
+    for path in value:
+        if not isinstance(path, (str, os.PathLike)) or not os.path.isabs(os.fspath(path)):
+            raise refuse(field, value, "a list of absolute paths")
+        if os.path.normpath(path) in ("/", "/proc", "/dev", "/tmp"):
+            raise refuse(field, value, "a list of paths; /, /dev, /proc and /tmp are the sandbox's own")
+
+
 def anything(field: str, value: Any) -> None:
     """Accept what its own room will look at, once that is there."""
 
@@ -187,8 +197,8 @@ class Options:
         "cpu": _cpu,
         "cpu_seconds": seconds(0.05, 1e6, optional=True),
         "network": flag,
-        "reads": sequence,
-        "writes": sequence,
+        "reads": places,
+        "writes": places,
         "allow": sequence,
         "reserved_concurrency": whole(0, optional=True),
         "provisioned_concurrency": whole(0, limits.SANDBOXES),
@@ -211,9 +221,6 @@ class Options:
         {
             "trigger",
             "cpu",
-            "network",
-            "reads",
-            "writes",
             "allow",
             "snap_start",
             "preload",
@@ -239,6 +246,9 @@ class Options:
                 raise ConfigurationError(f"{name}={value!r}: is not available yet")
         if "environment" in given:
             given["environment"] = MappingProxyType(dict(given["environment"]))
+        for name in ("reads", "writes"):
+            if name in given:
+                given[name] = tuple(os.path.normpath(path) for path in given[name])
         self.__dict__.update(given)
         reserved = self.reserved_concurrency
         if reserved is not None and self.provisioned_concurrency > reserved:

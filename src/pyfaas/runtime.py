@@ -109,12 +109,11 @@ class Runtime:
             _CHECKS[name](name, value)
         self._concurrency = concurrency
         self._when_full = when_full
-        self._strict = confinement == "strict"
+        self._confinement = confinement
         self._drain = drain
         _not_yet("store", store, None)
         _not_yet("durability", durability, "full")
         _not_yet("engine", engine, "local")
-        _not_yet("confinement", confinement if confinement == "off" else "best", "best")
         self._keep_alive = keep_alive_seconds(keep_alive)
         self._functions = _only_these(functions)
         self._number = next(_numbers)
@@ -131,7 +130,12 @@ class Runtime:
             if self._state == "new":
                 if sys.platform == "win32":
                     raise HostError("pyfaas runs functions on Linux and macOS; on Windows use WSL")
-                self._pool = Pool(concurrency=self._concurrency, when_full=self._when_full, keep_alive=self._keep_alive)
+                self._pool = Pool(
+                    concurrency=self._concurrency,
+                    when_full=self._when_full,
+                    keep_alive=self._keep_alive,
+                    confinement=self._confinement,
+                )
                 self._state = "open"
                 _port.opened(self)
                 _open_runtimes.add(self)
@@ -277,7 +281,7 @@ class Runtime:
             raise ConfigurationError(f"function={function!r}: must be what @function made")
         if self._functions is not None and function not in self._functions:
             raise FunctionNotFound(f"{self!r} was opened for other functions: {function.name!r} is not among them")
-        if self._strict:
+        if self._confinement == "strict":
             self._refuse_what_is_not_held()
         return self._pool.shelf_of(function)
 

@@ -31,6 +31,8 @@ WORK, ATTACK, DONE = "work", "attack", "done"
 MB = 1_048_576
 AGES = 3600.0  # seconds that no time-out in here leaves anybody
 
+PLACE = os.environ.get("PYFAAS_TESTS_PLACE", "/nowhere")  # where pytest makes its ``tmp_path``s
+
 Attack = Callable[[Any], Any]
 
 
@@ -55,7 +57,7 @@ invocations = 0
 kept: list[Any] = []
 
 
-@function(timeout=900)
+@function(timeout=900, writes=[PLACE])
 def neighbour(event: dict[str, str]) -> dict[str, Any]:
     """Work beside an attack, until told to answer; measure for how long it was held up."""
     longest, looked_at = 0.0, time.monotonic()
@@ -526,7 +528,7 @@ def replies_twice(event: Any) -> str:
     return "second"
 
 
-@attacker(timeout=5)
+@attacker(timeout=5, writes=[PLACE])
 def replies_late(event: dict[str, Any]) -> str:
     """Answer later once more, from a thread, under the number of this invocation or of the next."""
     frame = value_frame(b'"late"', sequence=event["sequence"])
@@ -878,7 +880,7 @@ class DiesInStr(Exception):
         return ""
 
 
-@attacker(timeout=5)
+@attacker(timeout=5, writes=[PLACE])
 def dies(event: dict[str, str]) -> Any:
     at, how = event["at"], event["how"]
     if at == "in the handler":
@@ -912,3 +914,67 @@ def dies(event: dict[str, str]) -> Any:
         threading.Thread(target=later, daemon=True).start()
         return "not yet"
     return None
+
+
+# -- information -------------------------------------------------------------------------------------------------------
+
+
+def call(name: str, *arguments: int) -> int:
+    """Make a system call by its name."""
+    from pyfaas._confine import seccomp
+
+    numbers = {**seccomp.EPERM, **seccomp.ENOSYS}[name]
+    libc = ctypes.CDLL(None, use_errno=True)
+    result = libc.syscall(numbers[os.uname().machine == "aarch64"], *map(ctypes.c_long, arguments))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), name)
+    return int(result)
+
+
+def fill(directory: str) -> int:
+    """Write until it is refused; tell how many megabytes went in, and leave nothing behind."""
+    written = 0
+    paths = [os.path.join(directory, f"part-{number}") for number in range(20)]
+    try:
+        for path in paths:
+            with open(path, "wb", buffering=0) as file:
+                for _ in range(100):
+                    written += file.write(bytes(MB))
+    except OSError:
+        pass
+    finally:
+        for path in paths:
+            if os.path.exists(path):
+                os.unlink(path)
+    return written // MB
+
+
+def many_files(directory: str) -> int:
+    """Make empty files until it is refused."""
+    made = 0
+    try:
+        while made < 100_000:
+            os.close(os.open(os.path.join(directory, f"empty-{made}"), os.O_CREAT | os.O_WRONLY))
+            made += 1
+    except OSError:
+        pass
+    for number in range(made):
+        os.unlink(os.path.join(directory, f"empty-{number}"))
+    return made
+
+
+def evaluate_all(event: Any) -> Any:
+    if event == WORK:
+        return DONE
+    found = []
+    for source in event:
+        try:
+            found.append(eval(source))
+        except Exception as error:
+            found.append(type(error).__name__)
+    return found
+
+
+attempts = function(name="attempts", timeout=20, memory=256)(evaluate_all)
+attempts_with_much_memory = function(name="attempts_with_much_memory", timeout=20, memory=2048)(evaluate_all)
+attempts_without_network = function(name="attempts_without_network", timeout=20, network=False)(evaluate_all)

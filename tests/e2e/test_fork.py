@@ -15,7 +15,7 @@ warnings.filterwarnings("ignore", "This process .* is multi-threaded", Deprecati
 
 @function(timeout=10)
 def whoami(event):
-    return os.getpid(), os.environ["HOME"]
+    return os.getpid(), os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]
 
 @function(timeout=10)
 def nap(event):
@@ -155,7 +155,8 @@ if pid == 0:
     sys.exit(0)
 assert_well(pid)
 assert whoami.invoke(0) == before
-assert os.path.isdir(before[1])
+from pyfaas.runtime import default_runtime
+assert os.path.isdir(default_runtime()._pool.supply.slots.root)
 """,
             "use",
         )

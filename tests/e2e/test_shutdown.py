@@ -116,7 +116,7 @@ from pyfaas import function
 
 @function
 def whoami(event):
-    return os.getpid(), os.environ["HOME"]
+    return os.getpid(), os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]
 
 found = []
 first = threading.Thread(target=lambda: found.append(whoami.invoke(0)))

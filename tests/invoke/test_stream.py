@@ -105,7 +105,7 @@ def test_a_consumer_that_stops_for_a_while_stops_the_source(session_runtime: Run
 def test_one_slow_event_holds_the_source_back(session_runtime: Runtime, tmp_path: Path, size: int, most: int) -> None:
     """The results of those behind it wait in the host: neither too many of them nor too many bytes."""
 
-    @function(timeout=60)
+    @function(timeout=60, reads=[str(tmp_path)])
     def wait_or_return(event: Any) -> Any:
         import os
         import time
@@ -252,7 +252,7 @@ def test_a_crash_costs_only_the_event_that_crashed_and_no_event_runs_twice(
     """Of those sent ahead to the sandbox that died, none had begun; all are sent again elsewhere, once."""
     log = str(tmp_path / "ran")
 
-    @function
+    @function(writes=[str(tmp_path)])
     def note(event: int) -> int:
         import os
 

@@ -59,9 +59,9 @@ def local(**options: Any) -> Function[Any, Any]:
                 pass
         while "until" in event and not os.path.exists(event["until"]):
             time.sleep(0.002)
-        return int(os.environ["PWD"].rpartition("-")[2])
+        return int(os.environ["AWS_LAMBDA_LOG_STREAM_NAME"][-16:], 16)
 
-    declared: Function[Any, Any] = function(timeout=60, **options)(handler)
+    declared: Function[Any, Any] = function(timeout=60, writes=[handlers.PLACE], **options)(handler)
     return declared
 
 

@@ -4,23 +4,69 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
-from pyfaas._confine import kernel
+from pyfaas._confine import kernel, landlock, root, seccomp
 from pyfaas._confine.plan import Step
+from pyfaas._confine.view import DEVICES
 
 
-def _rlimit(name: str, value: int) -> None:
+class Grounds(NamedTuple):
+    """What the zygote prepared for all its sandboxes: namespaces, as descriptors, or -1; what the root was built of."""
+
+    namespace: int = -1
+    network: int = -1
+    paths: tuple[str, ...] = ()
+
+    def close(self) -> None:
+        """Let go of them: user code must find no way into them."""
+        for descriptor in (self.namespace, self.network):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _view(grounds: Grounds, slot: str, size_mb: int, uid: int, reads: tuple[str, ...], writes: tuple[str, ...]) -> None:
+    if not os.path.isdir(f"{slot}/tmp"):
+        root.prepare_slot(slot, size_mb, uid if uid >= 0 else os.geteuid())
+    root.enter(grounds.namespace, slot, grounds.paths, root.Extra(reads, writes))
+    socket.sethostname("sandbox")
+
+
+def _no_network(grounds: Grounds) -> None:
+    if grounds.network >= 0:
+        kernel.setns(grounds.network, kernel.CLONE_NEWNET)  # one for all: to make one takes 0.4 ms
+    else:
+        kernel.unshare(kernel.CLONE_NEWNET)
+
+
+def _landlock(
+    grounds: Grounds, version: int, network: bool, files: tuple[tuple[str, ...], tuple[str, ...]] | None
+) -> None:
+    if files is not None:
+        reads, writes = files
+        files = (*grounds.paths, *DEVICES, "/proc", *reads), (*writes, "/dev/null")
+    landlock.restrict(version, network=network, files=files)
+
+
+def _user(_: Grounds, uid: int) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    _prctl(kernel.PR_SET_DUMPABLE, 1)  # its own /proc/self would be root's
+
+
+def _rlimit(_: Grounds, name: str, value: int) -> None:
     kind = getattr(resource, f"RLIMIT_{name}")
-    _, hard = resource.getrlimit(kind)
+    hard = resource.getrlimit(kind)[1]
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
     resource.setrlimit(kind, (value, value))
 
 
-def _pid_max(value: int) -> None:
+def _pid_max(_: Grounds, value: int) -> None:
     descriptor = os.open("/proc/sys/kernel/pid_max", os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, b"%d" % value)
@@ -36,17 +82,23 @@ def _prctl(option: int, value: int) -> None:
 _HANDS: dict[str, Callable[..., Any]] = {
     "rlimit": _rlimit,
     "pid_max": _pid_max,
-    "subreaper": lambda: _prctl(kernel.PR_SET_CHILD_SUBREAPER, 1),
-    "no_new_privileges": lambda: _prctl(kernel.PR_SET_NO_NEW_PRIVS, 1),
-    "drop_capabilities": kernel.drop_capabilities,
-    "exit_on_cpu_signal": lambda: kernel.exit_on_signal(kernel.SIGXCPU),
+    "view": _view,
+    "no_network": _no_network,
+    "user": _user,
+    "subreaper": lambda _: _prctl(kernel.PR_SET_CHILD_SUBREAPER, 1),
+    "no_new_privileges": lambda _: _prctl(kernel.PR_SET_NO_NEW_PRIVS, 1),
+    "drop_capabilities": lambda _: kernel.drop_capabilities(),
+    "landlock": _landlock,
+    "seccomp": lambda _: seccomp.load(),
+    "exit_on_cpu_signal": lambda _: kernel.exit_on_signal(kernel.SIGXCPU),
 }
 
 
-def apply(steps: Iterable[Step]) -> None:
+def apply(steps: Iterable[Step], grounds: Grounds) -> None:
     """Do each step, in order. Raises OSError at the first that is refused; then nothing may run here."""
     for name, *arguments in steps:
-        _HANDS[name](*arguments)
+        _HANDS[name](grounds, *arguments)
+    grounds.close()
 
 
 _CORES = os.cpu_count() or 1

@@ -10,10 +10,14 @@ import ctypes
 import os
 import sys
 
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
 
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
@@ -44,7 +48,8 @@ class _CapabilityData(ctypes.Structure):
 _no_capabilities = (_CapabilityData * 2)()
 
 
-def _check(result: int, call: str) -> None:
+def check(result: int, call: str) -> None:
+    """Raise OSError, with what was called, unless the call answered 0."""
     if result != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{call}: {os.strerror(code)}")
@@ -54,19 +59,26 @@ def unshare(flags: int) -> None:
     """Leave the namespaces that the flags name. Raises OSError."""
     if _unshare is None:
         raise OSError(0, f"unshare: not on {sys.platform}")
-    _check(_unshare(flags), "unshare")
+    check(_unshare(flags), "unshare")
 
 
 def setns(descriptor: int, kind: int) -> None:
     """Enter the namespace behind the descriptor. Raises OSError."""
     if _setns is None:
         raise OSError(0, f"setns: not on {sys.platform}")
-    _check(_setns(descriptor, kind), "setns")
+    check(_setns(descriptor, kind), "setns")
 
 
 def prctl(option: int, first: int = 0, second: int = 0) -> int:
     """Call prctl and give what it answered, or -1."""
     return -1 if _prctl is None else int(_prctl(option, first, second, 0, 0))
+
+
+def prctl_pointer(option: int, first: int, pointer: int) -> int:
+    """Call prctl with the address of something, and give what it answered, or -1."""
+    if _prctl is None:
+        return -1
+    return int(_prctl(option, ctypes.c_ulong(first), ctypes.c_void_p(pointer), 0, 0))
 
 
 def drop_capabilities() -> None:
@@ -76,7 +88,7 @@ def drop_capabilities() -> None:
     while prctl(PR_CAPBSET_DROP, number) == 0:  # ends at the first number that this kernel does not know
         number += 1
     header = _CapabilityHeader(CAPABILITY_VERSION_3, 0)
-    _check(libc.capset(ctypes.byref(header), ctypes.byref(_no_capabilities)), "capset")
+    check(libc.capset(ctypes.byref(header), ctypes.byref(_no_capabilities)), "capset")
 
 
 def exit_on_signal(number: int) -> None:

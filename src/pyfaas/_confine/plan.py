@@ -15,6 +15,9 @@ KERNEL, WATCHED, NOT_HELD = "held by the kernel", "watched", "not held"
 
 # The kernel keeps the first 300 numbers of a namespace for its first round, so a limit of N tasks needs this much more.
 RESERVED_PIDS = 300
+# Users that exist nowhere else: above what systemd gives to containers, below 2^31.
+FIRST_UID, LAST_UID = 0x70000000, 0x7FFFFFFF
+_UIDS_A_RUNTIME = 4096
 
 
 class Host(NamedTuple):
@@ -22,10 +25,18 @@ class Host(NamedTuple):
 
     system: str
     root: bool
-    pid_namespace: bool
-    user_namespace: bool
-    pid_max: bool
+    pid_namespace: bool = False
+    user_namespace: bool = False
+    pid_max: bool = False
     refused: str = ""  # why there is no PID namespace
+    view: bool = False  # sandboxes get a root directory of their own
+    view_refused: str = ""
+    own_uids: bool = False
+    uids_refused: str = ""
+    empty_network: bool = False
+    landlock: int = 0  # its version
+    seccomp: bool = False
+    off: bool = False  # confinement="off"
 
 
 class Limits(NamedTuple):
@@ -36,6 +47,11 @@ class Limits(NamedTuple):
     cpu_seconds: float
     open_files: int = limits.OPEN_FILES
     processes: int = limits.PROCESSES
+    network: bool = True
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    slot: str = ""
+    uid: int = -1  # of its own; -1: the host's
 
 
 class Holding(NamedTuple):
@@ -50,8 +66,40 @@ class Holding(NamedTuple):
 Step = tuple[Any, ...]
 
 
+def uid_of(host: Host, runtime: int, slot: int) -> int:
+    """Give the user that everything in a slot belongs to; ``runtime`` is a number that differs between runtimes."""
+    if not host.own_uids:
+        return -1
+    return (
+        FIRST_UID + runtime % ((LAST_UID + 1 - FIRST_UID) // _UIDS_A_RUNTIME) * _UIDS_A_RUNTIME + slot % _UIDS_A_RUNTIME
+    )
+
+
 def plan(wanted: Limits, host: Host) -> list[Step]:
     """Say, in order, what the worker does to itself."""
+    steps = _resource_limits(wanted, host)
+    if host.view:
+        steps.append(("view", wanted.slot, wanted.file_mb, wanted.uid, wanted.reads, wanted.writes))
+    if host.empty_network and not wanted.network:
+        steps.append(("no_network",))
+    if wanted.uid >= 0:
+        steps.append(("user", wanted.uid))
+    if not host.pid_namespace and host.system == "linux":
+        steps.append(("subreaper",))  # and it dies with the zygote, since its birth
+    if host.system == "linux":
+        steps.append(("no_new_privileges",))
+        if host.user_namespace or (host.root and not host.off):
+            steps.append(("drop_capabilities",))
+        if host.landlock:
+            files = None if host.view else (wanted.reads, (wanted.slot, *wanted.writes))
+            steps.append(("landlock", host.landlock, wanted.network, files))
+        if host.seccomp:
+            steps.append(("seccomp",))
+        steps.append(("exit_on_cpu_signal",))
+    return steps
+
+
+def _resource_limits(wanted: Limits, host: Host) -> list[Step]:
     # Only a stop for runaways: the watch holds the memory that is resident, 64 plain threads alone need 532 MB of this.
     data = 2 * wanted.memory_mb * limits.MB + 1024 * limits.MB
     steps: list[Step] = [
@@ -60,20 +108,18 @@ def plan(wanted: Limits, host: Host) -> list[Step]:
         ("rlimit", "FSIZE", wanted.file_mb * limits.MB),
     ]
     if host.system == "linux":  # macOS accepts RLIMIT_DATA and ignores it
-        steps.append(("rlimit", "DATA", data))
+        steps += [("rlimit", "DATA", data), ("rlimit", "MSGQUEUE", 0)]
     if host.pid_max:
         steps.append(("pid_max", RESERVED_PIDS + wanted.processes))
-    elif host.user_namespace:
+    if wanted.uid >= 0:
+        steps.append(("rlimit", "NPROC", wanted.processes))
+    elif host.user_namespace and not host.pid_max:
         # Counted for all sandboxes of the zygote's user namespace together: room for a thousand idle ones.
         steps.append(("rlimit", "NPROC", limits.SANDBOXES + wanted.processes))
-    if not host.pid_namespace and host.system == "linux":
-        steps.append(("subreaper",))  # and it dies with the zygote, since its birth
-    if host.system == "linux":
-        steps.append(("no_new_privileges",))
-        if host.user_namespace:
-            steps.append(("drop_capabilities",))  # those that the user namespace gave
-        steps.append(("exit_on_cpu_signal",))
     return steps
+
+
+# -- telling -----------------------------------------------------------------------------------------------------------
 
 
 def hold(host: Host) -> list[Holding]:
@@ -86,16 +132,30 @@ def hold(host: Host) -> list[Holding]:
         Holding("CPU time", WATCHED, "CPU time of the tree, every 50 ms; SIGXCPU behind it"),
         _processes(host),
         Holding("open files", KERNEL, "RLIMIT_NOFILE"),
-        Holding("file size", KERNEL, "RLIMIT_FSIZE", "each file; the sum of all files is not held yet"),
+        Holding("file size", KERNEL, "RLIMIT_FSIZE"),
+        _storage(host),
         Holding("core dumps", KERNEL, "RLIMIT_CORE"),
         Holding("descriptors of the host", KERNEL, "a fresh interpreter, close-on-exec"),
-        Holding("environment of the host", KERNEL, "built from nothing", "but see: other processes"),
-        Holding("new privileges", KERNEL, "no_new_privs") if linux else Holding("new privileges", NOT_HELD, "nothing"),
+        Holding(
+            "environment of the host", KERNEL, "built from nothing", "" if host.view else "but see: other processes"
+        ),
+        Holding("new privileges", KERNEL, "no_new_privs") if linux else _nothing("new privileges", "macOS has none"),
         _death_with_host(host),
-        Holding("file system", NOT_HELD, "nothing", "not available yet: a handler sees the files of its user"),
-        Holding("network", NOT_HELD, "nothing", "not available yet: a handler may connect anywhere"),
+        _files(host),
+        _network(host),
         _other_processes(host),
+        _user(host),
+        _system_calls(host),
+        _sockets(host),
     ]
+
+
+def _nothing(guarantee: str, why: str) -> Holding:
+    return Holding(guarantee, NOT_HELD, "nothing", why)
+
+
+def _environment(host: Host) -> Holding:
+    return Holding("environment of the host", KERNEL, "built from nothing", "" if host.view else "see other processes")
 
 
 def _whole_tree(host: Host) -> Holding:
@@ -113,11 +173,6 @@ def _death_with_host(host: Host) -> Holding:
     return Holding(guarantee, WATCHED, by, host.refused)
 
 
-def _other_processes(host: Host) -> Holding:
-    seen = "not available yet: /proc shows them; signals do not reach them" if host.pid_namespace else host.refused
-    return Holding("other processes", NOT_HELD, "nothing", seen)
-
-
 def _namespace(host: Host) -> str:
     return "a PID namespace" + (" in a user namespace" if host.user_namespace else "")
 
@@ -125,6 +180,68 @@ def _namespace(host: Host) -> str:
 def _processes(host: Host) -> Holding:
     if host.pid_max:
         return Holding("processes", KERNEL, "pid_max of the PID namespace")
+    if host.own_uids:
+        return Holding("processes", KERNEL, "RLIMIT_NPROC of a user of its own")
     if host.user_namespace:
         return Holding("processes", KERNEL, "RLIMIT_NPROC", "2,024 for all sandboxes together; Linux 6.14 holds each")
-    return Holding("processes", NOT_HELD, "nothing", "needs a PID namespace and Linux 6.14, or a user namespace")
+    return _nothing("processes", "needs a PID namespace and Linux 6.14, or a user namespace")
+
+
+def _why_no_view(host: Host) -> str:
+    if host.off:
+        return 'confinement="off"'
+    return host.view_refused or host.refused or f"no mount namespaces on {host.system}"
+
+
+def _storage(host: Host) -> Holding:
+    if host.view:
+        return Holding("space in /tmp", KERNEL, "a file system of its own, in memory")
+    return _nothing("space in /tmp", f"each file is bounded, their sum is not: {_why_no_view(host)}")
+
+
+def _files(host: Host) -> Holding:
+    if host.view:
+        return Holding("file system", KERNEL, "a root directory of its own")
+    if host.landlock:
+        return Holding("file system", KERNEL, f"Landlock {host.landlock}", "names of other files can be seen")
+    return _nothing("file system", _why_no_view(host))
+
+
+def _network(host: Host) -> Holding:
+    if host.empty_network:
+        return Holding("network=False", KERNEL, "an empty network namespace")
+    if host.landlock >= 4:
+        return Holding("network=False", KERNEL, f"Landlock {host.landlock}", "TCP alone: UDP is not held")
+    return _nothing("network=False", _why_no_view(host))
+
+
+def _other_processes(host: Host) -> Holding:
+    if host.view:
+        return Holding("other processes", KERNEL, f"{_namespace(host)} with a /proc of its own")
+    if host.landlock >= 6:
+        return Holding("other processes", KERNEL, f"Landlock {host.landlock}", "their names can be seen in /proc")
+    told = "/proc shows them; signals do not reach them" if host.pid_namespace else host.refused
+    return _nothing("other processes", f"{_why_no_view(host)}; {told}")
+
+
+def _user(host: Host) -> Holding:
+    if host.own_uids:
+        return Holding("user", KERNEL, "a user of its own for each sandbox, without capabilities")
+    if host.off or host.system != "linux":
+        return _nothing("user", _why_no_view(host))
+    if host.root and not host.user_namespace:
+        return Holding("user", KERNEL, "root without capabilities", host.uids_refused)
+    return Holding("user", KERNEL, "the user of the host, without capabilities", "a user of its own needs root")
+
+
+def _system_calls(host: Host) -> Holding:
+    if host.seccomp:
+        return Holding("system calls", KERNEL, "seccomp, a deny list")
+    return _nothing("system calls", _why_no_view(host) if host.off else "no filter for this processor or system")
+
+
+def _sockets(host: Host) -> Holding:
+    guarantee = "abstract sockets of the host"
+    if host.landlock >= 6:
+        return Holding(guarantee, KERNEL, f"Landlock {host.landlock}")
+    return _nothing(guarantee, _why_no_view(host) if host.off else "needs Landlock 6 (Linux 6.12), or network=False")

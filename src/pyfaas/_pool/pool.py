@@ -40,7 +40,7 @@ pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 class Pool:
     """All sandboxes of one runtime."""
 
-    def __init__(self, *, concurrency: int, when_full: str, keep_alive: float) -> None:
+    def __init__(self, *, concurrency: int, when_full: str, keep_alive: float, confinement: str) -> None:
         self.ledger = Ledger(concurrency, limits.SANDBOXES)
         self.concurrency = concurrency
         self.calls = 0
@@ -53,7 +53,7 @@ class Pool:
         self._wait_when_full = when_full == "wait"
         self._keep_alive = keep_alive
         self._lock = threading.Lock()
-        self.supply = Supply(self.check_open, self._wake_watch, self._drop_idle_of)
+        self.supply = Supply(confinement, self.check_open, self._wake_watch, self._drop_idle_of)
         self._idle_again = threading.Condition(self._lock)
         self.watch: Watch | None = None
         pools.add(self)

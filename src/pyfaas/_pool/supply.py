@@ -13,10 +13,12 @@ import itertools
 import os
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from pyfaas import limits
+from pyfaas._confine.plan import NOT_HELD, Host, hold, uid_of
 from pyfaas._sandbox.packing import pack_init
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making
 from pyfaas._sandbox.sandbox import Sandbox
@@ -32,6 +34,7 @@ class Supply:
 
     def __init__(
         self,
+        confinement: str,
         check_open: Callable[[], None],
         wake_watch: Callable[[], None],
         drop_idle_of: Callable[[Zygote], None],
@@ -41,6 +44,7 @@ class Supply:
         self.dying: list[Sandbox] = []
         self.spawned = 0
         self.current: Zygote | None = None
+        self._confinement = confinement
         self._check_open = check_open
         self._wake_watch = wake_watch
         self._drop_idle_of = drop_idle_of
@@ -61,7 +65,9 @@ class Supply:
         with self._start_lock:
             self._check_open()
             if self.current is None:
-                self.current = Zygote(self.slots.root, self._modules)
+                self.current = Zygote(self.slots.root, self._modules, self._confinement)
+                if self._confinement == "best":
+                    _tell_what_is_not_held(self.current.host)
             return self.current
 
     def preload(self, module: str) -> None:
@@ -130,7 +136,8 @@ class Supply:
         options = function.options
         with self._lock:
             sandbox.slot = slot or self.slots.make()
-        init = pack_init(function, handler, sandbox.zygote.host, sandbox.slot, sandbox.number, kind)
+        uid = uid_of(sandbox.zygote.host, self.slots.number, self.slots.number_of(sandbox.slot))
+        init = pack_init(function, handler, sandbox.zygote, sandbox.slot, sandbox.number, kind, uid)
         sandbox.assign(init, float(options.timeout), options.memory * limits.MB, suppressed=suppressed)
 
     def want_standby(self) -> None:
@@ -224,6 +231,17 @@ class Supply:
         self._start_lock = threading.Lock()
         self.dying = []
         self.standby = None
+
+
+_told: set[str] = set()
+
+
+def _tell_what_is_not_held(host: Host) -> None:
+    """Warn, once in a process, of what this host cannot keep."""
+    missing = ", ".join(one.guarantee for one in hold(host) if one.held == NOT_HELD)
+    if missing and missing not in _told:
+        _told.add(missing)
+        warnings.warn(f"this host does not hold: {missing} (`pyfaas doctor` says why)", RuntimeWarning, stacklevel=2)
 
 
 def _make_room_for_descriptors() -> None:

@@ -15,8 +15,9 @@ import sys
 import threading
 from typing import Any
 
-from pyfaas._confine.plan import Host, Limits, plan
-from pyfaas._sandbox.parent import search_path
+from pyfaas._confine.plan import Limits, plan
+from pyfaas._confine.view import code_of, is_below, readable_by_others
+from pyfaas._sandbox.parent import Zygote, search_path
 from pyfaas.errors import ConfigurationError
 from pyfaas.functions import Function
 
@@ -134,26 +135,68 @@ def _culprit(function: Function[Any, Any]) -> str:
 
 
 def pack_init(
-    function: Function[Any, Any], handler: tuple[Any, ...], host: Host, directory: str, number: int, kind: str
+    function: Function[Any, Any], handler: tuple[Any, ...], zygote: Zygote, slot: str, number: int, kind: str, uid: int
 ) -> bytes:
-    """Give the payload of an INIT frame; ``kind`` is AWS's initialization type."""
+    """
+    Give the payload of an INIT frame; ``kind`` is AWS's initialization type, ``uid`` a user of the sandbox's own.
+
+    Raises ConfigurationError for what is granted and does not exist.
+    """
     options = function.options
+    host = zygote.host
+    directory = "/tmp" if host.view else slot
+    reads = (*_granted(function), *_code_beside(function, zygote.search_path))
+    if options.writes or not readable_by_others(reads):
+        uid = -1  # a stranger to those files; so it stays who the host is, without its capabilities
+    may_use = Limits(
+        memory_mb=options.memory,
+        file_mb=options.ephemeral_storage,
+        cpu_seconds=options.cpu_allowance(),
+        network=options.network,
+        reads=reads,
+        writes=tuple(options.writes),
+        slot=slot,
+        uid=uid,
+    )
     wanted = {
         "handler": handler,
         "function": function.name,
         "takes_context": function.takes_context,
         "is_async": function.is_async,
         "memory_mb": options.memory,
+        "network": options.network,
         "cpu_seconds": options.cpu_allowance(),
         "directory": directory,
         "sys_path": search_path(),
-        "environment": environment(function, directory, number, kind),
-        "steps": plan(Limits(options.memory, options.ephemeral_storage, options.cpu_allowance()), host),
+        "environment": environment(function, directory, f"{zygote.mark}{number:016x}", kind),
+        "steps": plan(may_use, host),
     }
     return pickle.dumps(wanted, pickle.HIGHEST_PROTOCOL)
 
 
-def environment(function: Function[Any, Any], directory: str, number: int, kind: str) -> dict[str, str]:
+def _granted(function: Function[Any, Any]) -> tuple[str, ...]:
+    options = function.options
+    for field, paths in (("reads", options.reads), ("writes", options.writes)):
+        for path in paths:
+            if not os.path.exists(path):
+                raise ConfigurationError(f"{field}={list(paths)!r} of {function.name!r}: {path!r} does not exist")
+    return tuple(options.reads)
+
+
+def _code_beside(function: Function[Any, Any], shown: list[str]) -> list[str]:
+    """Find code that is not where the root of all sandboxes was built of: ``sys.path`` has grown, or a finder's own."""
+    home = os.path.realpath(os.path.expanduser("~"))
+    beside = [path for entry in search_path() if entry not in shown for path in code_of(entry, home)]
+    module = sys.modules.get(function.module)
+    file = getattr(module, "__file__", None)
+    if file is not None and not any(is_below(file, entry) for entry in search_path()):
+        for _ in range(function.module.count(".")):
+            file = os.path.dirname(file)
+        beside.append(os.path.dirname(file) if os.path.basename(file) == "__init__.py" else file)
+    return beside
+
+
+def environment(function: Function[Any, Any], directory: str, mark: str, kind: str) -> dict[str, str]:
     """Build a function's part of the environment: what AWS Lambda sets, its directory, what was declared."""
     return {
         "HOME": directory,
@@ -164,7 +207,7 @@ def environment(function: Function[Any, Any], directory: str, number: int, kind:
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.options.memory),
         "AWS_LAMBDA_INITIALIZATION_TYPE": kind,
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
-        "AWS_LAMBDA_LOG_STREAM_NAME": f"[$LATEST]{os.getpid():016x}{number:016x}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": f"[$LATEST]{mark}",
         "LAMBDA_TASK_ROOT": directory,
         **function.options.environment,
     }

@@ -63,11 +63,14 @@ class ZygoteDied(Exception):
 class Zygote:
     """A zygote that runs."""
 
-    def __init__(self, directory: str, modules: Iterable[str] = ()) -> None:
+    def __init__(self, directory: str, modules: Iterable[str] = (), confinement: str = "best") -> None:
         self._lock = threading.Lock()
         self._pidfd = -1
         self._directory = directory
         self._modules = set(modules)
+        self._confinement = confinement
+        self.mark = os.urandom(8).hex()  # of all its sandboxes' log streams
+        self.search_path = search_path()  # as the root of all sandboxes is built of it
         with making:
             self._control, theirs = socket.socketpair()
             holders.add(self)
@@ -144,6 +147,8 @@ class Zygote:
         wanted = json.dumps(
             {
                 "sys_path": search_path(),
+                "home": os.path.realpath(os.path.expanduser("~")),
+                "confinement": self._confinement,
                 "modules": list(modules),
                 "later": list(later),
                 "directory": self._directory,

@@ -20,6 +20,7 @@ class Slots:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self.number = int.from_bytes(os.urandom(2), "little")
         self._count = 0
 
     def make(self) -> str:
@@ -28,6 +29,11 @@ class Slots:
         path = os.path.join(self.root, f"slot-{self._count}")
         os.mkdir(path, 0o700)
         return path
+
+    @staticmethod
+    def number_of(path: str) -> int:
+        """Tell which of the slots it is."""
+        return int(path.rpartition("-")[2])
 
     def remove(self, path: str) -> None:
         """Remove a slot whose sandbox is gone."""

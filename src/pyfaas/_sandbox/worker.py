@@ -27,7 +27,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pyfaas import _port, limits
-from pyfaas._confine.apply import CpuBackstop, apply
+from pyfaas._confine.apply import CpuBackstop, Grounds, apply
+from pyfaas._confine.hints import hint
 from pyfaas._payload import decode_event, encode_result
 from pyfaas._sandbox import forking, loader, protocol
 from pyfaas._sandbox.orphans import Orphans
@@ -45,6 +46,7 @@ class Worker:
     """What one worker holds between frames. Made once, in the zygote; each fork brings its copy to life."""
 
     wire: socket.socket
+    grounds: Grounds
 
     def __init__(self) -> None:
         self.output = Output()
@@ -63,7 +65,7 @@ class Worker:
         sys.argv[:] = [""]
         os.umask(0o022)
 
-    def live(self, wire: int, log: int) -> None:
+    def live(self, wire: int, log: int, grounds: Grounds) -> None:
         """In the fork: from HELLO to the end of the socket."""
         os.setsid()
         null = os.open(os.devnull, os.O_RDONLY)
@@ -71,6 +73,8 @@ class Worker:
         os.close(null)
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         self.pid = os.getpid()
+        self.grounds = grounds
+        self.network = True
         self.wire = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=wire)
         self.output.take(log)
         forking.settle()
@@ -163,12 +167,13 @@ class Worker:
         os.environ.update(wanted["environment"])
         if "TZ" in wanted["environment"]:
             time.tzset()
-        os.chdir(wanted["directory"])
         if "tempfile" in sys.modules:
             sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
         sys.path[:] = wanted["sys_path"]
         _port.opened(SandboxPort(wanted["function"]))
-        apply(wanted["steps"])
+        self.network = wanted["network"]
+        apply(wanted["steps"], self.grounds)
+        os.chdir(wanted["directory"])
 
     def _shape(self, handler: Callable[..., Any], wanted: dict[str, Any]) -> Callable[[Any, Context], Any]:
         """Make every handler one of ``(event, context)`` that returns its result."""
@@ -241,6 +246,8 @@ class Worker:
             self.output.note(f"[ERROR] {error.error_type}: {error.message}\n")
             return _error_payload(error)
         name = type(error).__name__
+        if told := hint(error, network=self.network):
+            self.output.note(f"[HINT] {told}\n")
         failed = FunctionError(loader.message_of(error), name, loader.stack_of(error))
         failed.remote_traceback = loader.trace_text(error)
         frames = "\n".join(map(_indent_hard, "".join(failed.stack_trace).split("\n")))

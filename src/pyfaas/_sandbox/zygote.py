@@ -26,6 +26,9 @@ import traceback
 from typing import Any, NoReturn
 
 from pyfaas._confine import kernel
+from pyfaas._confine.apply import Grounds
+from pyfaas._confine.grounds import end_slots, prepare
+from pyfaas._confine.host import enter_namespaces
 from pyfaas._confine.plan import Host
 from pyfaas._descriptors import receive_descriptors
 from pyfaas._sandbox.control import EXITED, MESSAGE, NOT_FORKED, REAP, REPLY, SIGNALLED, SPAWN, START, UNKNOWN
@@ -41,7 +44,7 @@ def main() -> None:
     host = int(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.disable()  # until a worker has its function; a collection would copy the pages that all share
-    found = _enter_namespaces()
+    found = enter_namespaces()
     if found.pid_namespace and os.fork() != 0:
         os._exit(0)  # the namespace begins with the next child: that is the zygote, this was only the way in
     if found.system == "linux" and not found.pid_namespace:
@@ -51,43 +54,6 @@ def main() -> None:
     for descriptor in own:  # every sandbox would inherit it
         os.close(descriptor)
     Zygote(control, host, found).run()
-
-
-def _enter_namespaces() -> Host:
-    """Ask for a PID namespace for the next child, as root or through a user namespace, and see what may be set."""
-    uid, gid = os.geteuid(), os.getegid()
-    if sys.platform != "linux" or not _HAS_PIDFD:
-        return Host(sys.platform, uid == 0, False, False, False, f"no PID namespaces on {sys.platform}")
-    try:
-        kernel.unshare(kernel.CLONE_NEWPID)
-    except OSError as error:
-        refused = str(error)
-    else:
-        return Host("linux", uid == 0, True, False, False)
-    try:
-        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID)
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-            with open(f"/proc/self/{name}", "w") as file:
-                file.write(text)
-    except OSError as error:
-        return Host("linux", uid == 0, False, False, False, f"{refused}; with a user namespace: {error}")
-    return Host("linux", uid == 0, True, True, False)
-
-
-def _pid_max_is_ours() -> bool:
-    """Tell whether the namespace has a pid_max of its own (Linux 6.14): try on ours, with the value that it has."""
-    major, minor, *_ = (int("".join(filter(str.isdigit, part)) or 0) for part in os.uname().release.split(".")[:2])
-    if (major, minor) < (6, 14):
-        return False
-    try:
-        descriptor = os.open("/proc/sys/kernel/pid_max", os.O_RDWR)
-        try:
-            os.write(descriptor, os.read(descriptor, 32))
-        finally:
-            os.close(descriptor)
-    except OSError:
-        return False
-    return True
 
 
 def _import_all(modules: list[str]) -> None:
@@ -109,6 +75,7 @@ class Zygote:
         self.pid = os.getpid()
         self.namespace = -1
         self.directory = ""
+        self.grounds = Grounds()
         self.worker: Any = None
         self.later: list[str] = []
         self.rehearsed = False
@@ -119,7 +86,6 @@ class Zygote:
         """Serve until the host is gone."""
         if self.found.pid_namespace:
             self.namespace = os.open("/proc/thread-self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-            self.found = self.found._replace(pid_max=_pid_max_is_ours())
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         if _HAS_PIDFD:
@@ -151,10 +117,19 @@ class Zygote:
             self._reap(number)
         else:
             wanted = json.loads(self._read(number))
-            if kind == START:  # answered first: the host has work to do meanwhile
-                told = json.dumps(self.found).encode()
-                self.control.sendall(MESSAGE.pack(START, len(told)) + told)
+            if kind == START:
+                self._start(wanted)
             self._preload(wanted)
+
+    def _start(self, wanted: dict[str, Any]) -> None:
+        """See what sandboxes can be given, prepare it, and tell, before the imports: the host has work meanwhile."""
+        self.directory = wanted["directory"]
+        if wanted["confinement"] == "off":
+            self.found = self.found._replace(off=True)
+        else:
+            self.found, self.grounds = prepare(self.found, wanted["sys_path"], wanted["home"], self.directory)
+        told = json.dumps(self.found).encode()
+        self.control.sendall(MESSAGE.pack(START, len(told)) + told)
 
     def _end(self) -> NoReturn:
         """The host is gone: take every sandbox along, and the directories that it can no longer remove."""
@@ -167,6 +142,7 @@ class Zygote:
             self.workers.clear()
             self._end_orphans()
         if self.directory:
+            end_slots(self.directory)
             Slots(self.directory).close()
         os._exit(0)
 
@@ -182,7 +158,6 @@ class Zygote:
 
     def _preload(self, wanted: dict[str, Any]) -> None:
         """Import ahead what every sandbox, or many, will need."""
-        self.directory = wanted["directory"]
         os.environ.clear()
         os.environ.update(wanted["environment"])  # what is the same in every sandbox
         time.tzset()
@@ -237,7 +212,7 @@ class Zygote:
             for descriptor in (self.namespace, self.host if _HAS_PIDFD else -1):
                 if descriptor >= 0:
                     os.close(descriptor)
-            self.worker.live(wire, log)
+            self.worker.live(wire, log, self.grounds)
         except BaseException:
             traceback.print_exc()
         finally:

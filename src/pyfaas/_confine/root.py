@@ -1,0 +1,195 @@
+"""
+A root directory for sandboxes, assembled once by the zygote and shared, read-only; each sandbox adds what is its own.
+
+    build(paths) ──► a mount namespace that holds nothing but these, as a descriptor        (the zygote)
+    enter(namespace, slot, extra) ──► a copy of it with a /tmp and a /proc of one's own     (each worker)
+
+The zygote keeps its own view of the host's files, because what is granted to one function is taken from there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from pyfaas._confine import kernel, mounts
+from pyfaas._confine.view import DEVICES, is_below, without_nested
+
+_INODES_A_MB = 64
+_FILES = {
+    "passwd": "root:x:0:0:root:/:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    "group": "root:x:0:\nnogroup:x:65534:\n",
+}
+_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+
+
+class Extra(NamedTuple):
+    """What one function sees beside what all see."""
+
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+
+def build(paths: Iterable[str], scratch: str) -> int:
+    """
+    Assemble the root in a mount namespace of its own, and come back. ``scratch`` is an empty directory to do it at.
+
+    Raises OSError where this kernel or this user may not.
+    """
+    ours = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        kernel.unshare(mounts.CLONE_NEWNS)
+        mounts.make_private()
+        theirs = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _assemble(scratch, paths, ())
+        except BaseException:
+            os.close(theirs)
+            raise
+        return theirs
+    finally:
+        kernel.setns(ours, mounts.CLONE_NEWNS)
+        os.close(ours)
+
+
+def _assemble(scratch: str, reads: Iterable[str], writes: Iterable[str]) -> None:
+    """Make a root of a new, small file system, show these paths in it, and move into it."""
+    mounts.mount("tmpfs", scratch, mounts.NOSUID, "mode=0755,size=4m,nr_inodes=20k")
+    for name in ("proc", "tmp", "dev", "dev/shm", "etc"):
+        os.makedirs(f"{scratch}/{name}", exist_ok=True)
+    for path in reads:
+        _show(scratch, path)
+    for path in writes:
+        _show(scratch, path, writable=True)
+    for path in DEVICES:
+        _show(scratch, path, device=True)
+    for name, target in _LINKS.items():
+        os.symlink(target, f"{scratch}/dev/{name}")
+    for name, text in _FILES.items():
+        with open(f"{scratch}/etc/{name}", "w") as file:
+            file.write(text)
+    mounts.make_root(scratch)
+    mounts.restrict_path("/", mounts.READ_ONLY | mounts.ATTR_NOSUID | mounts.ATTR_NODEV)
+
+
+def _show(root: str, path: str, *, writable: bool = False, device: bool = False) -> None:
+    """Show one path under its own name, and the links that lead to it."""
+    real = _copy_links(root, path)
+    if real is None:
+        return
+    descriptor = _copy(real, writable=writable, device=device)
+    try:
+        _make_target(root + real, descriptor)
+        mounts.attach(descriptor, root + real)
+    finally:
+        os.close(descriptor)
+
+
+def _copy(path: str, *, writable: bool = False, device: bool = False) -> int:
+    descriptor = mounts.copy_tree(path)
+    attributes = mounts.ATTR_NOSUID
+    if not device:
+        attributes |= mounts.ATTR_NODEV if writable else mounts.ATTR_NODEV | mounts.READ_ONLY
+    try:
+        mounts.restrict(descriptor, attributes)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _make_target(path: str, descriptor: int) -> None:
+    """Make something to mount on: a directory or a file, as the source is one."""
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        os.makedirs(path, exist_ok=True)
+    elif not os.path.exists(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+
+
+def _copy_links(root: str, path: str) -> str | None:
+    """Walk a path from the top, making each link that it goes through anew; give where it ends, if it exists."""
+    ahead = [part for part in path.split("/") if part][::-1]
+    reached = ""
+    for _ in range(400):  # the kernel gives up after 40 links
+        if not ahead:
+            return reached if os.path.exists(reached) else None
+        part = ahead.pop()
+        if part == "..":
+            reached = os.path.dirname(reached)
+            continue
+        here = f"{reached}/{part}"
+        if not os.path.islink(here):
+            reached = here
+            continue
+        target = os.readlink(here)
+        if not os.path.lexists(root + here):
+            os.makedirs(root + reached, exist_ok=True)
+            os.symlink(target, root + here)
+        if target.startswith("/"):
+            reached = ""
+        ahead += [one for one in target.split("/") if one not in ("", ".")][::-1]
+    return None
+
+
+def prepare_slot(slot: str, size_mb: int, owner: int) -> None:
+    """Give a slot a file system of its own, that ends when the slot is removed."""
+    mounts.mount(
+        "tmpfs",
+        slot,
+        mounts.NOSUID | mounts.NODEV,
+        f"mode=0755,size={size_mb}m,nr_inodes={size_mb * _INODES_A_MB}",
+    )
+    os.mkdir(f"{slot}/proc")
+    for name in ("tmp", "shm"):
+        os.mkdir(f"{slot}/{name}")
+        os.chmod(f"{slot}/{name}", 0o1777)  # noqa: S103 - a /tmp
+        os.chown(f"{slot}/{name}", owner, owner)
+
+
+def enter(namespace: int, slot: str, paths: Iterable[str], extra: Extra) -> None:
+    """
+    Leave the host's files for a copy of the root, with the slot at ``/tmp`` and this PID namespace at ``/proc``.
+
+    ``paths`` is what the root was built of: a function with an ``extra`` gets a root of its own. Raises OSError.
+    """
+    temporary, shared = mounts.copy_tree(f"{slot}/tmp"), mounts.copy_tree(f"{slot}/shm")
+    processes = _new_proc(f"{slot}/proc")
+    hidden = _copies_below_tmp(paths, extra)
+    if extra.reads or extra.writes:
+        kernel.unshare(mounts.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS)
+        writes = without_nested(extra.writes)
+        reads = [path for path in without_nested([*paths, *extra.reads]) if path not in writes]
+        _assemble(slot, reads, writes)
+    else:
+        kernel.setns(namespace, mounts.CLONE_NEWNS)
+        kernel.unshare(mounts.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS)
+    mounts.attach(temporary, "/tmp")
+    mounts.attach(shared, "/dev/shm")
+    mounts.attach(processes, "/proc")
+    for path, descriptor in hidden:
+        _make_target(path, descriptor)
+        mounts.attach(descriptor, path)
+    for descriptor in (temporary, shared, processes, *(descriptor for _, descriptor in hidden)):
+        os.close(descriptor)
+    os.chdir("/tmp")
+
+
+def _new_proc(place: str) -> int:
+    """Make a ``/proc`` of this PID namespace; here, for a user's namespaces may only where another one is in sight."""
+    mounts.mount("proc", place, mounts.NOSUID | mounts.NODEV | mounts.NOEXEC)
+    try:
+        return mounts.copy_tree(place)
+    finally:
+        mounts.unmount(place)
+
+
+def _copies_below_tmp(paths: Iterable[str], extra: Extra) -> list[tuple[str, int]]:
+    """Copy what the new ``/tmp`` will cover, to be shown in it; what may be written last, it may lie in the rest."""
+    copies: list[tuple[str, int]] = []
+    for writable, shown in ((False, [*paths, *extra.reads]), (True, extra.writes)):
+        below = [path for path in map(os.path.realpath, without_nested(shown)) if is_below(path, "/tmp")]
+        copies += [(path, _copy(path, writable=writable)) for path in below]
+    return copies

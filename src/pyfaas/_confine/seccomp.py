@@ -1,0 +1,159 @@
+"""
+System calls that no handler needs and that open doors: a deny list, as a program for the kernel's filter.
+
+Denied calls answer EPERM, or ENOSYS where a library then takes another way (``clone3``, whose flags a filter cannot
+read, io_uring, SysV shared memory). A call by the numbers of a foreign architecture kills the sandbox.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from struct import pack
+
+from pyfaas._confine import kernel
+
+# name: (x86-64, aarch64); None where the architecture never had it
+EPERM = {
+    "acct": (163, 89),
+    "add_key": (248, 217),
+    "adjtimex": (159, 171),
+    "afs_syscall": (183, None),
+    "bpf": (321, 280),
+    "chroot": (161, 51),
+    "clock_adjtime": (305, 266),
+    "clock_settime": (227, 112),
+    "create_module": (174, None),
+    "delete_module": (176, 106),
+    "fanotify_init": (300, 262),
+    "fanotify_mark": (301, 263),
+    "finit_module": (313, 273),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fsopen": (430, 430),
+    "fspick": (433, 433),
+    "get_kernel_syms": (177, None),
+    "init_module": (175, 105),
+    "ioperm": (173, None),
+    "iopl": (172, None),
+    "kcmp": (312, 272),
+    "kexec_file_load": (320, 294),
+    "kexec_load": (246, 104),
+    "keyctl": (250, 219),
+    "listmount": (458, 458),
+    "lookup_dcookie": (212, 18),
+    "lsm_set_self_attr": (460, 460),
+    "mount": (165, 40),
+    "mount_setattr": (442, 442),
+    "move_mount": (429, 429),
+    "name_to_handle_at": (303, 264),
+    "nfsservctl": (180, 42),
+    "open_by_handle_at": (304, 265),
+    "open_tree": (428, 428),
+    "open_tree_attr": (467, 467),
+    "perf_event_open": (298, 241),
+    "pidfd_getfd": (438, 438),
+    "pivot_root": (155, 41),
+    "process_madvise": (440, 440),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "ptrace": (101, 117),
+    "query_module": (178, None),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "reboot": (169, 142),
+    "request_key": (249, 218),
+    "setdomainname": (171, 162),
+    "sethostname": (170, 161),
+    "setns": (308, 268),
+    "settimeofday": (164, 170),
+    "statmount": (457, 457),
+    "swapoff": (168, 225),
+    "swapon": (167, 224),
+    "sysfs": (139, None),
+    "_sysctl": (156, None),
+    "syslog": (103, 116),
+    "umount2": (166, 39),
+    "unshare": (272, 97),
+    "userfaultfd": (323, 282),
+    "uselib": (134, None),
+    "ustat": (136, None),
+    "vhangup": (153, 58),
+}
+ENOSYS = {
+    "clone3": (435, 435),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "io_uring_setup": (425, 425),
+    "msgget": (68, 186),
+    "semget": (64, 190),
+    "shmget": (29, 194),
+}
+_CLONE, _SOCKET, _SOCKETPAIR, _IOCTL, _PERSONALITY = (56, 220), (41, 198), (53, 199), (16, 29), (135, 92)
+_NEW_NAMESPACES = 0x7E020080  # CLONE_NEW* of every kind
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK
+_ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+
+_LOAD, _EQUAL, _ABOVE, _AND_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
+_NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24  # offsets in what the kernel shows the filter; low halves
+
+Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, value
+
+
+def program(machine: str) -> bytes:
+    """Give the filter for this machine, or nothing where its numbers are not known here."""
+    if machine not in _ARCHITECTURES:
+        return b""
+    return b"".join(pack("<HBBI", *one) for one in _instructions(*_ARCHITECTURES[machine]))
+
+
+def _instructions(column: int, architecture: int) -> Iterator[Instruction]:
+    yield _LOAD, 0, 0, _ARCHITECTURE
+    yield _EQUAL, 1, 0, architecture
+    yield _RETURN, 0, 0, _KILL
+    yield _LOAD, 0, 0, _NUMBER
+    if architecture == 0xC000003E:
+        yield _ABOVE, 0, 1, 0x40000000  # the x32 numbers
+        yield _RETURN, 0, 0, _KILL
+    for calls, code in ((EPERM, errno.EPERM), (ENOSYS, errno.ENOSYS)):
+        for numbers in calls.values():
+            number = numbers[column]
+            if number is not None:
+                yield _EQUAL, 0, 1, number
+                yield _RETURN, 0, 0, _ERROR | code
+    yield from _when(_CLONE[column], [(_LOAD, 0, 0, _FIRST), (_AND_SET, 0, 1, _NEW_NAMESPACES)], errno.EPERM)
+    for number in (_SOCKET[column], _SOCKETPAIR[column]):
+        others = [(_EQUAL, len(_FAMILIES) - at, 0, family) for at, family in enumerate(_FAMILIES)]
+        yield from _when(number, [(_LOAD, 0, 0, _FIRST), *others], errno.EAFNOSUPPORT)
+    terminal = [(_LOAD, 0, 0, _SECOND), (_EQUAL, 1, 0, _TIOCSTI), (_EQUAL, 0, 1, _TIOCLINUX)]
+    yield from _when(_IOCTL[column], terminal, errno.EPERM)
+    usual = [(_LOAD, 0, 0, _FIRST), (_EQUAL, 2, 0, 0), (_EQUAL, 1, 0, 0xFFFFFFFF)]
+    yield from _when(_PERSONALITY[column], usual, errno.EPERM)
+    yield _RETURN, 0, 0, _ALLOW
+
+
+def _when(number: int, test: list[Instruction], code: int) -> Iterator[Instruction]:
+    """For one call, refuse it if its test runs through; the test may skip the refusal."""
+    yield _EQUAL, 0, len(test) + 2, number
+    yield from test
+    yield _RETURN, 0, 0, _ERROR | code
+    yield _RETURN, 0, 0, _ALLOW
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
+
+
+_bytes = program(os.uname().machine)
+_prepared = _Program(len(_bytes) // 8, _bytes)
+_PR_SET_SECCOMP, _FILTER = 22, 2
+
+
+def load() -> None:
+    """Put this process and all that it starts behind the filter, for ever; after no_new_privs. Raises OSError."""
+    pointer = ctypes.cast(ctypes.byref(_prepared), ctypes.c_void_p).value or 0
+    kernel.check(kernel.prctl_pointer(_PR_SET_SECCOMP, _FILTER, pointer), "seccomp")
