@@ -978,3 +978,4 @@ def evaluate_all(event: Any) -> Any:
 attempts = function(name="attempts", timeout=20, memory=256)(evaluate_all)
 attempts_with_much_memory = function(name="attempts_with_much_memory", timeout=20, memory=2048)(evaluate_all)
 attempts_without_network = function(name="attempts_without_network", timeout=20, network=False)(evaluate_all)
+attempts_that_may_write = function(name="attempts_that_may_write", timeout=20, writes=[PLACE])(evaluate_all)

@@ -173,6 +173,20 @@ class TestTheKernel:
         need(arena, "system calls")
         assert attempt(arena, f"call({name!r}, 0, 0, 0, 0)") == ["PermissionError"]
 
+    @pytest.mark.parametrize("declared", [handlers.attempts, handlers.attempts_that_may_write], ids=["", "may write"])
+    def test_is_not_set_right(self, arena: Arena, declared: Any) -> None:
+        """The second may be uid 0, though without capabilities; the kernel takes its word in /proc all the same."""
+        need(arena, "other processes")
+        paths = (
+            "sys/kernel/core_pattern",
+            "sys/kernel/hostname",
+            "sys/vm/drop_caches",
+            "sysrq-trigger",
+            "1/oom_score_adj",
+        )
+        found = attempt(arena, *(f"os.open('/proc/{path}', os.O_WRONLY)" for path in paths), declared=declared)
+        assert all(one in ("OSError", "PermissionError", "FileNotFoundError") for one in found), found
+
     def test_shares_no_memory_that_nobody_counts(self, arena: Arena) -> None:
         need(arena, "system calls")
         assert attempt(arena, "call('shmget', 0, 1 << 20, 0o1600)", "call('msgget', 0, 0o1600)") == ["OSError"] * 2

@@ -178,12 +178,22 @@ def enter(namespace: int, slot: str, paths: Iterable[str], extra: Extra) -> None
 
 
 def _new_proc(place: str) -> int:
-    """Make a ``/proc`` of this PID namespace; here, for a user's namespaces may only where another one is in sight."""
+    """
+    Make a ``/proc`` of this PID namespace; here, for a user's namespaces may only where another one is in sight.
+
+    Read-only: the kernel lets uid 0 write to ``/proc/sys`` and ``/proc/sysrq-trigger`` without any capability.
+    """
     mounts.mount("proc", place, mounts.NOSUID | mounts.NODEV | mounts.NOEXEC)
     try:
-        return mounts.copy_tree(place)
+        descriptor = mounts.copy_tree(place)
     finally:
         mounts.unmount(place)
+    try:
+        mounts.restrict(descriptor, mounts.READ_ONLY)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _copies_below_tmp(paths: Iterable[str], extra: Extra) -> list[tuple[str, int]]:
