@@ -57,6 +57,11 @@ def test_the_interpreter_and_its_libraries_are_shown() -> None:
         assert any(view.is_below(needed, path) for path in shown), needed
 
 
+def test_certificates_are_shown_and_private_keys_are_not() -> None:
+    shown = view.shown([], home="/nobody")
+    assert not any(view.is_below(key, path) for key in ("/etc/ssl/private", "/etc/pki/tls/private") for path in shown)
+
+
 def test_strangers_read_what_all_may_read(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     assert view.readable_by_others([str(tmp_path), "/not there"])

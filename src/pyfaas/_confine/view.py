@@ -36,11 +36,16 @@ SYSTEM = (
             "localtime",
             "mime.types",
             "nsswitch.conf",
-            "pki",
+            "pki/ca-trust",  # of these two not all: private keys lie beside
+            "pki/tls/cert.pem",
+            "pki/tls/certs",
+            "pki/tls/openssl.cnf",
             "protocols",
             "resolv.conf",
             "services",
-            "ssl",
+            "ssl/cert.pem",
+            "ssl/certs",
+            "ssl/openssl.cnf",
         )
     ),
 )
