@@ -14,29 +14,20 @@ from pyfaas.limits import QUOTAS
 DOCS = Path(__file__).parent
 
 REFUSED = "no PID namespace"
+ROOT = Host(
+    "linux",
+    root=True,
+    pid_namespace=True,
+    pid_max=True,
+    view=True,
+    own_uids=True,
+    empty_network=True,
+    landlock=7,
+    seccomp=True,
+)
 HOSTS = {
-    "Linux, root": Host(
-        "linux",
-        root=True,
-        pid_namespace=True,
-        pid_max=True,
-        view=True,
-        own_uids=True,
-        empty_network=True,
-        landlock=7,
-        seccomp=True,
-    ),
-    "Linux, ordinary user": Host(
-        "linux",
-        root=False,
-        pid_namespace=True,
-        user_namespace=True,
-        pid_max=True,
-        view=True,
-        empty_network=True,
-        landlock=7,
-        seccomp=True,
-    ),
+    "Linux, root": ROOT,
+    "Linux, ordinary user": ROOT._replace(root=False, user_namespace=True, own_uids=False),
     "Linux without namespaces": Host("linux", False, refused=REFUSED, landlock=7, seccomp=True),
     "macOS (untested)": Host("darwin", False, refused=REFUSED),
 }

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pyfaas._confine.plan import NOT_HELD, Holding
+from pyfaas._confine.plan import Holding, missing
 from pyfaas.errors import HostError
 from pyfaas.runtime import Runtime
 
@@ -33,13 +33,14 @@ def _doctor(*, strict: bool) -> int:
         print(error, file=sys.stderr)
         return 1
     print("\n".join(table(holdings)))
-    missing = [one.guarantee for one in holdings if one.held == NOT_HELD]
+    not_held = missing(holdings)
     print()
-    if missing:
-        print(f'not held here: {", ".join(missing)}. Runtime(confinement="strict") would refuse to run.')
+    if not_held:
+        listed = ", ".join(one.guarantee for one in not_held)
+        print(f'not held here: {listed}. Runtime(confinement="strict") would refuse to run.')
     else:
         print('Everything is held here, by the kernel or by the watch: Runtime(confinement="strict") runs.')
-    return int(strict and bool(missing))
+    return int(strict and bool(not_held))
 
 
 def table(holdings: Sequence[Holding]) -> list[str]:

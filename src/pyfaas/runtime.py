@@ -38,7 +38,7 @@ from pyfaas.functions import Function, declared
 from pyfaas.options import Check, keep_alive_seconds, one_of, seconds, whole
 
 if sys.platform != "win32":
-    from pyfaas._confine.plan import NOT_HELD, Holding, hold
+    from pyfaas._confine.plan import Holding, hold, missing
     from pyfaas._invoke.direct import Ending, invoke, run
     from pyfaas._invoke.stream import AsyncStream, BlockingStream, Pipeline
     from pyfaas._pool.policy import Shelf
@@ -300,9 +300,9 @@ class Runtime:
         return hold((self._pool or self._open_pool()).zygote().host)
 
     def _refuse_what_is_not_held(self) -> None:
-        missing = [one for one in self.confinement() if one.held == NOT_HELD]
-        if missing:
-            listed = "; ".join(f"{one.guarantee} ({one.why})" for one in missing)
+        not_held = missing(self.confinement())
+        if not_held:
+            listed = "; ".join(f"{one.guarantee} ({one.why})" for one in not_held)
             raise CannotConfine(f'confinement="strict", but this host does not hold: {listed}')
 
     def __repr__(self) -> str:

@@ -37,6 +37,10 @@ def test_confinement_may_be_switched_off_to_find_a_mistake(outside: Path) -> Non
         told = {one.guarantee: one for one in runtime.confinement()}
         assert told["file system"].held == NOT_HELD
         assert 'confinement="off"' in told["file system"].why
+        limits = ("time-out", "the whole tree dies", "processes", "open files", "death with the host")
+        with Runtime() as confined:
+            kept = {one.guarantee: one for one in confined.confinement()}
+        assert [told[name].held for name in limits] == [kept[name].held for name in limits]
 
 
 def test_each_function_sees_what_it_was_granted_and_not_what_another_was(outside: Path) -> None:

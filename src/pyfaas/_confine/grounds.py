@@ -11,40 +11,43 @@ from pyfaas._confine.host import look_around, make_empty_network, may_leave_netw
 from pyfaas._confine.plan import Host
 
 
-def prepare(found: Host, sys_path: list[str], home: str, directory: str) -> tuple[Host, Grounds]:
-    """Prepare all that this host allows; ``directory`` is the runtime's own."""
-    found = look_around(found)
+def prepare(found: Host, sys_path: list[str], home: str, directory: str, *, off: bool) -> tuple[Host, Grounds]:
+    """Prepare all that this host allows; ``directory`` is the runtime's own, ``off`` is ``confinement="off"``."""
+    found = look_around(found, off=off)
+    if off:
+        return found, Grounds()
     grounds = Grounds(paths=tuple(view.shown(sys_path, home)))
-    if not found.pid_namespace:
-        return found._replace(own_uids=False, uids_refused="needs a root of its own"), grounds
-    try:
-        separate_mounts()
-        _try_proc(directory)
-        grounds = grounds._replace(namespace=root.build(grounds.paths, _scratch(directory)))
-        found = found._replace(view=True)
-        os.rmdir(_scratch(directory))
-    except OSError as error:
-        found = found._replace(view_refused=str(error), own_uids=False, uids_refused="needs a root of its own")
-    if found.own_uids and not view.readable_by_others(grounds.paths):
+    if found.pid_namespace:
+        found, grounds = _prepare_root(found, grounds, directory)
+    if not found.view:
+        found = found._replace(own_uids=False, uids_refused="needs a root of its own")
+    elif found.own_uids and not view.readable_by_others(grounds.paths):
         found = found._replace(own_uids=False, uids_refused="parts of sys.path are readable by their owner only")
-    if not may_leave_network():
+    if not found.pid_namespace or not may_leave_network():
         return found, grounds
     if not found.user_namespace:
         grounds = grounds._replace(network=make_empty_network())
     return found._replace(empty_network=True), grounds
 
 
-def _scratch(directory: str) -> str:
-    path = os.path.join(directory, "root")
-    os.makedirs(path, 0o700, exist_ok=True)
-    return path
+def _prepare_root(found: Host, grounds: Grounds, directory: str) -> tuple[Host, Grounds]:
+    scratch = os.path.join(directory, "root")
+    os.makedirs(scratch, 0o700, exist_ok=True)  # a zygote before this one may have died here
+    try:
+        separate_mounts()
+        _try_proc(scratch)
+        return found._replace(view=True), grounds._replace(namespace=root.build(grounds.paths, scratch))
+    except OSError as error:
+        return found._replace(view_refused=str(error)), grounds
+    finally:
+        with contextlib.suppress(OSError):
+            os.rmdir(scratch)
 
 
-def _try_proc(directory: str) -> None:
+def _try_proc(place: str) -> None:
     """Containers that mask parts of ``/proc`` have the kernel refuse a new one: find out before a sandbox does."""
-    path = _scratch(directory)
-    mounts.mount("proc", path, mounts.NOSUID | mounts.NODEV | mounts.NOEXEC)
-    mounts.unmount(path)
+    mounts.mount("proc", place, mounts.NOSUID | mounts.NODEV | mounts.NOEXEC)
+    mounts.unmount(place)
 
 
 def end_slots(directory: str) -> None:

@@ -36,14 +36,16 @@ def enter_namespaces() -> Host:
     return found._replace(pid_namespace=True, user_namespace=True)
 
 
-def look_around(found: Host) -> Host:
-    """See what else there is."""
+def look_around(found: Host, *, off: bool) -> Host:
+    """See what else there is; with ``off`` what limits need, and no more."""
     if found.system != "linux":
+        return found._replace(off=off)
+    found = found._replace(off=off, pid_max=found.pid_namespace and _pid_max_is_ours())
+    if off:
         return found
     return found._replace(
-        pid_max=found.pid_namespace and _pid_max_is_ours(),
         landlock=landlock.abi(),
-        seccomp=bool(seccomp.program(os.uname().machine)),
+        seccomp=seccomp.AVAILABLE,
         own_uids=found.root and not found.user_namespace and _has_uids(),
     )
 
@@ -103,5 +105,5 @@ def make_empty_network() -> int:
 
 def separate_mounts() -> None:
     """Give the zygote mounts of its own, so that those of its sandboxes are not the host's. Raises OSError."""
-    kernel.unshare(mounts.CLONE_NEWNS)
+    kernel.unshare(kernel.CLONE_NEWNS)
     mounts.make_private()

@@ -1,7 +1,7 @@
 """
 The mount calls that Python lacks: detached copies of directories, attached where a sandbox is to see them.
 
-    copy_tree("/usr") ──► descriptor ──► restrict(read-only) ──► attach("/new root/usr")
+    copy_tree("/usr", read-only) ──► descriptor ──► attach("/new root/usr")
 
 Numbers are the same on x86-64 and aarch64 where the call is younger than both. Linux 5.12 and newer.
 """
@@ -13,8 +13,6 @@ import os
 from typing import Any
 
 from pyfaas._confine.kernel import check, libc
-
-CLONE_NEWNS = 0x00020000
 
 NOSUID, NODEV, NOEXEC = 2, 4, 8
 _PRIVATE_ALL = 0x40000 | 0x4000  # MS_PRIVATE | MS_REC
@@ -47,28 +45,34 @@ def mount(kind: str, target: str, flags: int, options: str = "") -> None:
     check(done, f"mount {kind} on {target}")
 
 
-def copy_tree(path: str) -> int:
-    """Give a detached copy of what is mounted at and below a path, as a descriptor. Raises OSError."""
+def copy_tree(path: str, attributes: int = 0) -> int:
+    """
+    Give a detached copy of what is mounted at and below a path, as a descriptor. Raises OSError.
+
+    ``attributes`` are set on it, and on all that is mounted in it.
+    """
     flags = _CLONE | os.O_CLOEXEC | _RECURSIVE
     descriptor = int(_syscall(_OPEN_TREE, _HERE, os.fsencode(path), flags))
     if descriptor < 0:
         check(descriptor, f"open_tree {path}")
+    if attributes:
+        try:
+            _set_attributes(descriptor, "", _EMPTY_PATH | _RECURSIVE, attributes)
+        except OSError:
+            os.close(descriptor)
+            raise
     return descriptor
 
 
-def restrict(descriptor: int, attributes: int) -> None:
-    """Set attributes on a detached copy, and on all that is mounted in it. Raises OSError."""
-    wanted = _Attributes(attr_set=attributes)
-    flags = _EMPTY_PATH | _RECURSIVE
-    done = _syscall(_MOUNT_SETATTR, descriptor, b"", flags, ctypes.byref(wanted), ctypes.sizeof(wanted))
-    check(done, "mount_setattr")
-
-
-def restrict_path(path: str, attributes: int) -> None:
+def restrict(path: str, attributes: int) -> None:
     """Set attributes on the one mount at a path. Raises OSError."""
+    _set_attributes(_HERE, path, 0, attributes)
+
+
+def _set_attributes(descriptor: int, path: str, flags: int, attributes: int) -> None:
     wanted = _Attributes(attr_set=attributes)
-    done = _syscall(_MOUNT_SETATTR, _HERE, os.fsencode(path), 0, ctypes.byref(wanted), ctypes.sizeof(wanted))
-    check(done, f"mount_setattr {path}")
+    size = ctypes.sizeof(wanted)
+    check(_syscall(_MOUNT_SETATTR, descriptor, os.fsencode(path), flags, ctypes.byref(wanted), size), "mount_setattr")
 
 
 def attach(descriptor: int, target: str) -> None:

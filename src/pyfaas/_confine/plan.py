@@ -7,6 +7,7 @@ From limits and host to steps, and to a list of what this host can and cannot ho
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from pyfaas import limits
@@ -136,9 +137,7 @@ def hold(host: Host) -> list[Holding]:
         _storage(host),
         Holding("core dumps", KERNEL, "RLIMIT_CORE"),
         Holding("descriptors of the host", KERNEL, "a fresh interpreter, close-on-exec"),
-        Holding(
-            "environment of the host", KERNEL, "built from nothing", "" if host.view else "but see: other processes"
-        ),
+        _environment(host),
         Holding("new privileges", KERNEL, "no_new_privs") if linux else _nothing("new privileges", "macOS has none"),
         _death_with_host(host),
         _files(host),
@@ -150,12 +149,18 @@ def hold(host: Host) -> list[Holding]:
     ]
 
 
+def missing(holdings: Iterable[Holding]) -> list[Holding]:
+    """Pick what is not held."""
+    return [one for one in holdings if one.held == NOT_HELD]
+
+
 def _nothing(guarantee: str, why: str) -> Holding:
     return Holding(guarantee, NOT_HELD, "nothing", why)
 
 
 def _environment(host: Host) -> Holding:
-    return Holding("environment of the host", KERNEL, "built from nothing", "" if host.view else "see other processes")
+    why = "" if host.view else "but see: other processes"
+    return Holding("environment of the host", KERNEL, "built from nothing", why)
 
 
 def _whole_tree(host: Host) -> Holding:

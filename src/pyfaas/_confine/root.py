@@ -40,7 +40,7 @@ def build(paths: Iterable[str], scratch: str) -> int:
     """
     ours = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        kernel.unshare(mounts.CLONE_NEWNS)
+        kernel.unshare(kernel.CLONE_NEWNS)
         mounts.make_private()
         theirs = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -50,7 +50,7 @@ def build(paths: Iterable[str], scratch: str) -> int:
             raise
         return theirs
     finally:
-        kernel.setns(ours, mounts.CLONE_NEWNS)
+        kernel.setns(ours, kernel.CLONE_NEWNS)
         os.close(ours)
 
 
@@ -71,7 +71,7 @@ def _assemble(scratch: str, reads: Iterable[str], writes: Iterable[str]) -> None
         with open(f"{scratch}/etc/{name}", "w") as file:
             file.write(text)
     mounts.make_root(scratch)
-    mounts.restrict_path("/", mounts.READ_ONLY | mounts.ATTR_NOSUID | mounts.ATTR_NODEV)
+    mounts.restrict("/", mounts.READ_ONLY | mounts.ATTR_NOSUID | mounts.ATTR_NODEV)
 
 
 def _show(root: str, path: str, *, writable: bool = False, device: bool = False) -> None:
@@ -88,16 +88,10 @@ def _show(root: str, path: str, *, writable: bool = False, device: bool = False)
 
 
 def _copy(path: str, *, writable: bool = False, device: bool = False) -> int:
-    descriptor = mounts.copy_tree(path)
     attributes = mounts.ATTR_NOSUID
     if not device:
         attributes |= mounts.ATTR_NODEV if writable else mounts.ATTR_NODEV | mounts.READ_ONLY
-    try:
-        mounts.restrict(descriptor, attributes)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return mounts.copy_tree(path, attributes)
 
 
 def _make_target(path: str, descriptor: int) -> None:
@@ -159,13 +153,13 @@ def enter(namespace: int, slot: str, paths: Iterable[str], extra: Extra) -> None
     processes = _new_proc(f"{slot}/proc")
     hidden = _copies_below_tmp(paths, extra)
     if extra.reads or extra.writes:
-        kernel.unshare(mounts.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS)
+        kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS)
         writes = without_nested(extra.writes)
         reads = [path for path in without_nested([*paths, *extra.reads]) if path not in writes]
         _assemble(slot, reads, writes)
     else:
-        kernel.setns(namespace, mounts.CLONE_NEWNS)
-        kernel.unshare(mounts.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS)
+        kernel.setns(namespace, kernel.CLONE_NEWNS)
+        kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS)
     mounts.attach(temporary, "/tmp")
     mounts.attach(shared, "/dev/shm")
     mounts.attach(processes, "/proc")
@@ -185,15 +179,9 @@ def _new_proc(place: str) -> int:
     """
     mounts.mount("proc", place, mounts.NOSUID | mounts.NODEV | mounts.NOEXEC)
     try:
-        descriptor = mounts.copy_tree(place)
+        return mounts.copy_tree(place, mounts.READ_ONLY)
     finally:
         mounts.unmount(place)
-    try:
-        mounts.restrict(descriptor, mounts.READ_ONLY)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _copies_below_tmp(paths: Iterable[str], extra: Extra) -> list[tuple[str, int]]:

@@ -149,6 +149,7 @@ class _Program(ctypes.Structure):
 
 
 _bytes = program(os.uname().machine)
+AVAILABLE = bool(_bytes)
 _prepared = _Program(len(_bytes) // 8, _bytes)
 _PR_SET_SECCOMP, _FILTER = 22, 2
 

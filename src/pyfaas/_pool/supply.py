@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pyfaas import limits
-from pyfaas._confine.plan import NOT_HELD, Host, hold, uid_of
+from pyfaas._confine.plan import Host, hold, missing, uid_of
 from pyfaas._sandbox.packing import pack_init
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making
 from pyfaas._sandbox.sandbox import Sandbox
@@ -238,10 +238,10 @@ _told: set[str] = set()
 
 def _tell_what_is_not_held(host: Host) -> None:
     """Warn, once in a process, of what this host cannot keep."""
-    missing = ", ".join(one.guarantee for one in hold(host) if one.held == NOT_HELD)
-    if missing and missing not in _told:
-        _told.add(missing)
-        warnings.warn(f"this host does not hold: {missing} (`pyfaas doctor` says why)", RuntimeWarning, stacklevel=2)
+    told = ", ".join(one.guarantee for one in missing(hold(host)))
+    if told and told not in _told:
+        _told.add(told)
+        warnings.warn(f"this host does not hold: {told} (`pyfaas doctor` says why)", RuntimeWarning, stacklevel=2)
 
 
 def _make_room_for_descriptors() -> None:

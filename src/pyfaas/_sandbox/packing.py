@@ -17,7 +17,7 @@ from typing import Any
 
 from pyfaas._confine.plan import Limits, plan
 from pyfaas._confine.view import code_of, is_below, readable_by_others
-from pyfaas._sandbox.parent import Zygote, search_path
+from pyfaas._sandbox.parent import Zygote, home_directory, search_path
 from pyfaas.errors import ConfigurationError
 from pyfaas.functions import Function
 
@@ -145,7 +145,8 @@ def pack_init(
     options = function.options
     host = zygote.host
     directory = "/tmp" if host.view else slot
-    reads = (*_granted(function), *_code_beside(function, zygote.search_path))
+    path = search_path()
+    reads = (*_granted(function), *_code_beside(function, path, zygote.search_path))
     if options.writes or not readable_by_others(reads):
         uid = -1  # a stranger to those files; so it stays who the host is, without its capabilities
     may_use = Limits(
@@ -167,7 +168,7 @@ def pack_init(
         "network": options.network,
         "cpu_seconds": options.cpu_allowance(),
         "directory": directory,
-        "sys_path": search_path(),
+        "sys_path": path,
         "environment": environment(function, directory, f"{zygote.mark}{number:016x}", kind),
         "steps": plan(may_use, host),
     }
@@ -183,13 +184,13 @@ def _granted(function: Function[Any, Any]) -> tuple[str, ...]:
     return tuple(options.reads)
 
 
-def _code_beside(function: Function[Any, Any], shown: list[str]) -> list[str]:
+def _code_beside(function: Function[Any, Any], path: list[str], shown: list[str]) -> list[str]:
     """Find code that is not where the root of all sandboxes was built of: ``sys.path`` has grown, or a finder's own."""
-    home = os.path.realpath(os.path.expanduser("~"))
-    beside = [path for entry in search_path() if entry not in shown for path in code_of(entry, home)]
+    new = [entry for entry in path if entry not in shown]
+    beside = [found for entry in new for found in code_of(entry, home_directory())]
     module = sys.modules.get(function.module)
     file = getattr(module, "__file__", None)
-    if file is not None and not any(is_below(file, entry) for entry in search_path()):
+    if file is not None and not any(is_below(file, entry) for entry in path):
         for _ in range(function.module.count(".")):
             file = os.path.dirname(file)
         beside.append(os.path.dirname(file) if os.path.basename(file) == "__init__.py" else file)

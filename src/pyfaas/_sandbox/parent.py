@@ -147,7 +147,7 @@ class Zygote:
         wanted = json.dumps(
             {
                 "sys_path": search_path(),
-                "home": os.path.realpath(os.path.expanduser("~")),
+                "home": home_directory(),
                 "confinement": self._confinement,
                 "modules": list(modules),
                 "later": list(later),
@@ -259,6 +259,11 @@ def base_environment() -> dict[str, str]:
 def search_path() -> list[str]:
     """Give ``sys.path`` so that it means the same from another directory."""
     return [os.path.abspath(entry) for entry in sys.path]
+
+
+def home_directory() -> str:
+    """Give the home of the user that runs the host: of it, sandboxes are shown code alone."""
+    return os.path.realpath(os.path.expanduser("~"))
 
 
 def pid_of(pidfd: int) -> int:

@@ -124,10 +124,8 @@ class Zygote:
     def _start(self, wanted: dict[str, Any]) -> None:
         """See what sandboxes can be given, prepare it, and tell, before the imports: the host has work meanwhile."""
         self.directory = wanted["directory"]
-        if wanted["confinement"] == "off":
-            self.found = self.found._replace(off=True)
-        else:
-            self.found, self.grounds = prepare(self.found, wanted["sys_path"], wanted["home"], self.directory)
+        off = wanted["confinement"] == "off"
+        self.found, self.grounds = prepare(self.found, wanted["sys_path"], wanted["home"], self.directory, off=off)
         told = json.dumps(self.found).encode()
         self.control.sendall(MESSAGE.pack(START, len(told)) + told)
 
