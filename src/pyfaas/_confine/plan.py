@@ -231,7 +231,8 @@ def _other_processes(host: Host) -> Holding:
 
 def _user(host: Host) -> Holding:
     if host.own_uids:
-        return Holding("user", KERNEL, "a user of its own for each sandbox, without capabilities")
+        told = "root without capabilities where a function has writes=, or others may not read what it is granted"
+        return Holding("user", KERNEL, "a user of its own for each sandbox, without capabilities", told)
     if host.off or host.system != "linux":
         return _nothing("user", _why_no_view(host))
     if host.root and not host.user_namespace:
