@@ -37,8 +37,10 @@ STEPS = (*INSIDE, "in the init", "killed at any moment", "killed in a large even
 ANSWERED = ("after the answer", "after two answers", "some time after the answer")
 
 
-def kill_in(runtime: Runtime, seconds: float) -> threading.Thread:
-    """Kill the victim's sandbox from outside, some time from now."""
+@contextmanager
+def killed_in(runtime: Runtime, seconds: float) -> Iterator[None]:
+    """Kill the victim's sandbox from outside, some time from now; leave once it is dead."""
+    killed = []
 
     def kill() -> None:
         until = time.perf_counter() + seconds
@@ -51,10 +53,14 @@ def kill_in(runtime: Runtime, seconds: float) -> threading.Thread:
                     os.kill(pid, 9)
                 except OSError:
                     continue
+                killed.append(sandbox)
 
     thread = threading.Thread(target=kill)
     thread.start()
-    return thread
+    yield
+    thread.join()
+    for sandbox in killed:  # struck just after it was given back, it would take the event of the next call along
+        eventually(sandbox.is_gone)
 
 
 def kill_idle(runtime: Runtime) -> None:
@@ -102,13 +108,12 @@ def inject(runtime: Runtime, step: str, value: int) -> int:
         kill_idle(runtime)
         assert runtime.invoke(victim, event) == event  # it takes another one, unseen
         return 1
-    killer = kill_in(runtime, random.random() * (0.02 if event is LARGE else 0.002))
-    outcome = runtime.try_invoke(victim, event)
+    with killed_in(runtime, random.random() * (0.02 if event is LARGE else 0.002)):
+        outcome = runtime.try_invoke(victim, event)
     if outcome.ok:
         assert outcome.value == event
     else:
         assert_died(outcome, step)
-    killer.join()
     return 1
 
 
