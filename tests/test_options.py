@@ -105,8 +105,6 @@ LATER: dict[str, Any] = {
     "dead_letter": "queue",
     "idempotency": "key",
     "layers": ["layer"],
-    "tenant_isolated": True,
-    "fresh": True,
 }
 
 

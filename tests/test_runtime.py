@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import types
 from typing import Any
@@ -161,9 +162,12 @@ def test_only_functions_are_invoked(session_runtime: Runtime, thing: Any) -> Non
         session_runtime.invoke(thing, 1)
 
 
-def test_a_tenant_is_not_available_yet(session_runtime: Runtime) -> None:
-    with pytest.raises(ConfigurationError, match="tenant='a': is not available yet"):
+def test_a_tenant_is_refused_by_a_function_that_does_not_keep_tenants_apart(session_runtime: Runtime) -> None:
+    told = "tenant='a': must be None: 'echo' was not declared with tenant_isolated=True"
+    with pytest.raises(ConfigurationError, match=re.escape(told)):
         session_runtime.invoke(handlers.echo, 1, tenant="a")
+    with pytest.raises(ConfigurationError, match=re.escape(told)):
+        session_runtime.map(handlers.echo, [1], tenant="a")
 
 
 def test_statistics_of_a_function_that_was_never_called_are_nothing(runtime: Runtime) -> None:

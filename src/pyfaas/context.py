@@ -32,7 +32,7 @@ class Context:
     AWS Lambda's Python context object (``LambdaContext``).
 
     ``memory_limit_in_mb`` is a string, as in AWS; ``client_context`` is None and ``identity`` an empty object where no
-    mobile client called.
+    mobile client called. ``tenant_id`` is whom the call was for, where the function keeps tenants apart, else None.
     """
 
     __slots__ = (
@@ -59,6 +59,7 @@ class Context:
         memory_limit_in_mb: str = "128",
         invoked_function_arn: str = "",
         log_stream_name: str = "",
+        tenant_id: str | None = None,
     ) -> None:
         self._raw_id = request_id
         self._request_id: str | None = None
@@ -69,7 +70,7 @@ class Context:
         self.memory_limit_in_mb = memory_limit_in_mb
         self.log_group_name = f"/aws/lambda/{function_name}"
         self.log_stream_name = log_stream_name
-        self.tenant_id: str | None = None
+        self.tenant_id = tenant_id
         self.client_context: Any = None
         self.identity = CognitoIdentity()
 
@@ -106,7 +107,7 @@ class Context:
         call.memory_limit_in_mb = self.memory_limit_in_mb
         call.log_group_name = self.log_group_name
         call.log_stream_name = self.log_stream_name
-        call.tenant_id = None
+        call.tenant_id = self.tenant_id
         call.client_context = None
         call.identity = self.identity
         return call

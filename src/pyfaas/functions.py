@@ -92,6 +92,8 @@ class Function(Generic[Event, Result]):
         """
         Run the handler in a sandbox and wait for its result.
 
+        ``tenant``: whom it is for, and must be given, where the function was declared with ``tenant_isolated=True``.
+
         Raises FunctionError (one of its kinds) if the function failed, InvokeError if the call was refused,
         ConfigurationError if the handler cannot travel, HostError if this machine cannot.
         """
@@ -109,30 +111,34 @@ class Function(Generic[Event, Result]):
         """Do the same from async code."""
         return cast("Outcome", await _port.current().atry_invoke(self, event, tenant=tenant))
 
-    def map(self, events: Iterable[Event]) -> Iterator[Result]:
+    def map(self, events: Iterable[Event], *, tenant: str | None = None) -> Iterator[Result]:
         """
         Run the handler for each event and give the results in order, lazily, several ahead.
 
         Stops at the first failure by raising its FunctionError. Close the iterator to end what still runs.
         """
-        return _port.current().map(self, events)
+        return _port.current().map(self, events, tenant=tenant)
 
-    def try_map(self, events: Iterable[Event]) -> Iterator[Outcome]:
+    def try_map(self, events: Iterable[Event], *, tenant: str | None = None) -> Iterator[Outcome]:
         """Run the handler for each event and give an Outcome for each, in order; never stops at a failure."""
-        return _port.current().try_map(self, events)
+        return _port.current().try_map(self, events, tenant=tenant)
 
-    def amap(self, events: Iterable[Event] | AsyncIterable[Event]) -> AsyncIterator[Result]:
+    def amap(
+        self, events: Iterable[Event] | AsyncIterable[Event], *, tenant: str | None = None
+    ) -> AsyncIterator[Result]:
         """
         Do what ``map`` does from async code; the iterator has ``aclose()``.
 
         An asynchronous source is asked for its next event as long as there is room ahead, and answers wait meanwhile:
         it must not itself wait for them.
         """
-        return _port.current().amap(self, events)
+        return _port.current().amap(self, events, tenant=tenant)
 
-    def atry_map(self, events: Iterable[Event] | AsyncIterable[Event]) -> AsyncIterator[Outcome]:
+    def atry_map(
+        self, events: Iterable[Event] | AsyncIterable[Event], *, tenant: str | None = None
+    ) -> AsyncIterator[Outcome]:
         """Do what ``try_map`` does from async code."""
-        return _port.current().atry_map(self, events)
+        return _port.current().atry_map(self, events, tenant=tenant)
 
     def statistics(self) -> Any:
         """Give the ``FunctionStatistics`` of this function in the current runtime."""
@@ -253,11 +259,14 @@ def function(handler: Any = None, /, **options: Any) -> Any:
     - ``reads``, ``writes``: absolute paths of the host that the sandbox sees beside code and libraries, and may change
     - ``reserved_concurrency``: permits kept for this function alone, and its limit; 0 refuses every call
     - ``provisioned_concurrency``: sandboxes kept loaded
+    - ``tenant_isolated``: a sandbox serves one tenant only, for ever; each call says which, ``invoke(.., tenant="a")``
+      (AWS: TenancyConfig PER_TENANT)
+    - ``fresh``: a new sandbox, with an empty ``/tmp``, for every invocation
     - ``max_invocations``: after so many the sandbox is replaced
     - ``description``: up to 256 characters
 
-    ``trigger, cpu, allow, snap_start, preload, retries, max_event_age, on_success, on_failure,
-    dead_letter, idempotency, layers, tenant_isolated, fresh`` are checked, and refused as not available yet.
+    ``trigger, cpu, allow, snap_start, preload, retries, max_event_age, on_success, on_failure, dead_letter,
+    idempotency, layers`` are checked, and refused as not available yet.
 
     Raises ConfigurationError naming the field, the value and what would be right.
     """

@@ -231,8 +231,6 @@ class Options:
             "dead_letter",
             "idempotency",
             "layers",
-            "tenant_isolated",
-            "fresh",
         }
     )
 
@@ -255,6 +253,10 @@ class Options:
             raise refuse(
                 "provisioned_concurrency", self.provisioned_concurrency, f"at most reserved_concurrency={reserved}"
             )
+        if self.tenant_isolated and self.provisioned_concurrency:  # as in AWS: nobody knows whose they would be
+            raise refuse("provisioned_concurrency", self.provisioned_concurrency, "0 where tenant_isolated=True")
+        if self.fresh and self.max_invocations is not None:
+            raise refuse("max_invocations", self.max_invocations, "None where fresh=True")
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name!r} cannot be set: options are frozen")
@@ -278,6 +280,19 @@ def _asks_for_nothing(value: Any, default: Any) -> bool:
 
 def _remake(given: dict[str, Any]) -> Options:
     return Options(**given)
+
+
+_TENANT = re.compile(r"[a-zA-Z0-9._:/=+@ -]{1,256}")
+
+
+def check_tenant(options: Options, tenant: Any) -> None:
+    """Accept AWS's tenant ids for a function that keeps tenants apart, and None for any other."""
+    if not options.tenant_isolated:
+        if tenant is not None:
+            raise refuse("tenant", tenant, f"None: {options.name!r} was not declared with tenant_isolated=True")
+    elif not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
+        right = "1 to 256 letters, digits, spaces and any of . _ : / = + - @"
+        raise refuse("tenant", tenant, f"{right}: {options.name!r} keeps its tenants apart")
 
 
 def keep_alive_seconds(value: Any) -> float:

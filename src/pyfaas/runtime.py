@@ -35,7 +35,7 @@ from pyfaas.errors import (
     InvokeError,
 )
 from pyfaas.functions import Function, declared
-from pyfaas.options import Check, keep_alive_seconds, one_of, seconds, whole
+from pyfaas.options import Check, check_tenant, keep_alive_seconds, one_of, seconds, whole
 
 if sys.platform != "win32":
     from pyfaas._confine.plan import Holding, hold, missing
@@ -231,42 +231,54 @@ class Runtime:
         shelf = self._shelf(function, tenant)
         return outcome_of(await run_async(run(self._pool, shelf, encode_event(event), bare=False)))
 
-    def map(self, function: Function[Event, Result], events: Iterable[Event]) -> BlockingStream[Result]:
+    def map(
+        self, function: Function[Event, Result], events: Iterable[Event], *, tenant: str | None = None
+    ) -> BlockingStream[Result]:
         """Run the function for each event, values in order; see ``Function.map``."""
-        return BlockingStream(self._pipeline(function, events, bare=True), _value_of)
+        return BlockingStream(self._pipeline(function, events, tenant, bare=True), _value_of)
 
-    def try_map(self, function: Function[Event, Any], events: Iterable[Event]) -> BlockingStream[Outcome]:
+    def try_map(
+        self, function: Function[Event, Any], events: Iterable[Event], *, tenant: str | None = None
+    ) -> BlockingStream[Outcome]:
         """Run the function for each event, Outcomes in order; see ``Function.try_map``."""
-        return BlockingStream(self._pipeline(function, events, bare=False), outcome_of)
+        return BlockingStream(self._pipeline(function, events, tenant, bare=False), outcome_of)
 
     def amap(
-        self, function: Function[Event, Result], events: Iterable[Event] | AsyncIterable[Event]
+        self,
+        function: Function[Event, Result],
+        events: Iterable[Event] | AsyncIterable[Event],
+        *,
+        tenant: str | None = None,
     ) -> AsyncStream[Result]:
         """Do what ``map`` does from async code."""
-        return AsyncStream(self._pipeline(function, events, bare=True), _value_of)
+        return AsyncStream(self._pipeline(function, events, tenant, bare=True), _value_of)
 
     def atry_map(
-        self, function: Function[Event, Any], events: Iterable[Event] | AsyncIterable[Event]
+        self,
+        function: Function[Event, Any],
+        events: Iterable[Event] | AsyncIterable[Event],
+        *,
+        tenant: str | None = None,
     ) -> AsyncStream[Outcome]:
         """Do what ``try_map`` does from async code."""
-        return AsyncStream(self._pipeline(function, events, bare=False), outcome_of)
+        return AsyncStream(self._pipeline(function, events, tenant, bare=False), outcome_of)
 
-    def _pipeline(self, function: Function[Any, Any], events: Any, *, bare: bool) -> Pipeline:
+    def _pipeline(self, function: Function[Any, Any], events: Any, tenant: str | None, *, bare: bool) -> Pipeline:
         if not isinstance(events, (Iterable, AsyncIterable)):
             raise InvalidEvent(f"events={events!r}: must be an iterable of events")
-        shelf = self._shelf(function, None)
+        shelf = self._shelf(function, tenant)
         return Pipeline(self._pool, shelf, events, bare=bare)
 
     def _shelf(self, function: Function[Any, Any], tenant: str | None) -> Shelf:
         """Find the function's place here, or say why it has none."""
-        if tenant is not None:
-            _not_yet("tenant", tenant, None)
         pool = self._pool
         if pool is None or pool.closed or pool.inherited_from:
             pool = self._open_pool()
-        shelf = pool.ledger.shelves.get(function)
+        if tenant is not None and not isinstance(tenant, str):
+            check_tenant(function.options, tenant)
+        shelf = pool.ledger.shelves.get(function if tenant is None else (function, tenant))
         if shelf is None or shelf.retired:
-            shelf = self._first_shelf(function)
+            shelf = self._first_shelf(function, tenant)
         return shelf  # type: ignore[no-any-return]
 
     def _open_pool(self) -> Any:
@@ -276,14 +288,15 @@ class Runtime:
             self._pool.check_open()
         return self.open()._pool
 
-    def _first_shelf(self, function: Function[Any, Any]) -> Any:
+    def _first_shelf(self, function: Function[Any, Any], tenant: str | None) -> Any:
         if not isinstance(function, Function):
             raise ConfigurationError(f"function={function!r}: must be what @function made")
         if self._functions is not None and function not in self._functions:
             raise FunctionNotFound(f"{self!r} was opened for other functions: {function.name!r} is not among them")
+        check_tenant(function.options, tenant)
         if self._confinement == "strict":
             self._refuse_what_is_not_held()
-        return self._pool.shelf_of(function)
+        return self._pool.shelf_of(function, tenant)
 
     # -- telling -------------------------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ class Accounts(RuleBasedStateMachine):
         self.concurrency = concurrency
         self.ledger = Ledger(concurrency, concurrency + spare)
         self.shelves: list[Shelf] = []
+        self.homes: list[Shelf] = []  # of functions that keep tenants apart
         self.working: list[Box] = []
         self.lines: dict[int, deque[Ticket]] = {}
         self.count = 0
@@ -71,23 +72,36 @@ class Accounts(RuleBasedStateMachine):
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
-    @rule(reserved=st.none() | st.integers(0, 3), floor=st.integers(0, 2))
-    def declare(self, reserved: int | None, floor: int) -> None:
+    @rule(reserved=st.none() | st.integers(0, 3), floor=st.integers(0, 2), isolated=st.booleans())
+    def declare(self, reserved: int | None, floor: int, isolated: bool) -> None:
         self.count += 1
         free = self.ledger.account.size
         # Permits are reserved from those that are free of work, or a call at work would have none.
         if reserved is not None and reserved > self.ledger.account.free:
             return
-        shelf = self.ledger.add(f"function {self.count}", reserved, min(floor, self.concurrency))
+        floor = 0 if isolated else min(floor, self.concurrency)
+        shelf = self.ledger.add(f"function {self.count}", reserved, floor, isolated=isolated)
         assert (shelf is None) == (reserved is not None and reserved > free)
         if shelf is not None:
-            self.shelves.append(shelf)
+            (self.homes if isolated else self.shelves).append(shelf)
             assert self.ledger.account.size == free - (reserved or 0), "reserved permits are taken from the account's"
+
+    @precondition(lambda self: any(not home.retired for home in self.homes))
+    @rule(data=st.data(), tenant=st.sampled_from("ab"))
+    def a_tenant_comes(self, data: st.DataObject, tenant: str) -> None:
+        home = data.draw(st.sampled_from([home for home in self.homes if not home.retired]))
+        shelf = self.ledger.of_tenant(home, tenant)
+        assert (shelf.function, shelf.tenant, shelf.budget) == (home.function, tenant, home.budget)
+        if shelf not in self.shelves:
+            assert not any(one.function == home.function and one.tenant == tenant and one.live for one in self.shelves)
+            self.shelves.append(shelf)
 
     @precondition(lambda self: self.shelves)
     @rule(data=st.data())
     def call(self, data: st.DataObject) -> None:
-        shelf = data.draw(st.sampled_from(self.shelves))
+        shelf = self.ledger.current(data.draw(st.sampled_from(self.shelves)))
+        if shelf not in self.shelves:
+            self.shelves.append(shelf)
         if shelf.retired:
             return
         last = shelf.idle[-1] if shelf.idle else None
@@ -178,9 +192,10 @@ class Accounts(RuleBasedStateMachine):
     @precondition(lambda self: any(not shelf.retired for shelf in self.shelves))
     @rule(data=st.data())
     def redeclare(self, data: st.DataObject) -> None:
-        shelf = data.draw(st.sampled_from([shelf for shelf in self.shelves if not shelf.retired]))
-        idle = list(shelf.idle)
-        assert self.ledger.retire(shelf) == idle
+        function = data.draw(st.sampled_from([shelf for shelf in self.shelves if not shelf.retired])).function
+        for shelf in self.ledger.shelves_of(function):
+            idle = list(shelf.idle)
+            assert self.ledger.retire(shelf) == idle
         self._serve(self.ledger.spare())
 
     # -- what holds ----------------------------------------------------------------------------------------------------
@@ -224,6 +239,10 @@ class Accounts(RuleBasedStateMachine):
                 self.ledger.forget_if_empty(shelf)  # a call that gave up may have been the last to hold it
                 self._serve(self.ledger.spare())
                 assert shelf not in self.ledger.shelves.values()
+        for home in self.homes:
+            if home.retired and not any(one.function == home.function and one.live for one in self.shelves):
+                waiting = any(call.shelf.function == home.function for call in home.budget.waiting)
+                assert waiting or not self.ledger.shelves_of(home.function)
 
 
 TestAccounts: Any = Accounts.TestCase

@@ -170,7 +170,7 @@ def read_answer(sandbox: Sandbox, answer: Answer, raw_id: bytes, began_at: float
     else:
         facts = _facts(sandbox, answer, raw_id, began_at, monotonic())
     if error is not None:
-        sandbox.shelf.errors += 1
+        sandbox.shelf.counts.errors += 1
     return Ending(value, payload, error, facts)
 
 
@@ -237,9 +237,9 @@ def mourned(
 
 def count_failure(shelf: Shelf, error: FunctionError) -> None:
     """Count an invocation that ended with its sandbox."""
-    shelf.errors += 1
+    shelf.counts.errors += 1
     if error.error_type == "Sandbox.Timedout":
-        shelf.timeouts += 1
+        shelf.counts.timeouts += 1
 
 
 def ending_of(pool: Pool, sandbox: Sandbox, lost: Lost) -> Trip[tuple[int, int]]:

@@ -66,7 +66,7 @@ class Lane:
 
     def has_room(self) -> bool:
         """Tell whether it may be sent more."""
-        most = self.sandbox.shelf.function.options.max_invocations
+        most = self.sandbox.shelf.most_calls
         if most is not None and self.sandbox.calls + len(self.window) >= most:
             return False
         return (
@@ -261,7 +261,7 @@ class Pipeline:
         """Send events until the window is full, all in one write."""
         frames = []
         sandbox, peer = lane.sandbox, lane.sandbox.peer
-        most = sandbox.shelf.function.options.max_invocations
+        most = sandbox.shelf.most_calls
         was_empty = not lane.window
         while len(lane.window) < lane.target and lane.window_bytes < limits.WINDOW_BYTES:
             if most is not None and sandbox.calls + len(lane.window) >= most:
@@ -356,7 +356,7 @@ class Pipeline:
         now = sandbox.started_at
         self._pool.count(sandbox.shelf, count)
         over = now - sandbox.measured_at > MEASURE_SECONDS and sandbox.measure(now) > sandbox.limit_bytes
-        most = sandbox.shelf.function.options.max_invocations
+        most = sandbox.shelf.most_calls
         if sandbox.verdict == "forged" or (over and not lane.window):
             self._drop(lane)
         elif over:

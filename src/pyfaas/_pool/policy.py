@@ -1,8 +1,9 @@
 """
 Which sandbox gets the invocation, and who must wait? (pure; pool.py is the hands)
 
-The ledger knows every function's shelf of idle sandboxes, every permit and every call that waits; it is told what
-happened and says what to do. No lock, no clock, no process in here.
+The ledger knows every function's shelf of idle sandboxes (of a function that keeps tenants apart, one shelf for each
+tenant), every permit and every call that waits; it is told what happened and says what to do. No lock, no clock, no
+process in here.
 
     take(shelf)            ──► a sandbox, or None       the fast path: two look-ups and a pop
     request(shelf, turn)   ──► Assign | Spawn | Wait    + Evict where the house is full
@@ -35,21 +36,31 @@ class Budget:
 
 
 @attrs.define(eq=False)
-class Shelf:
-    """One function's sandboxes and counts. ``idle`` ends with the one used last."""
+class Counts:
+    """What happened to one function, of all its tenants."""
 
-    function: Any
-    budget: Budget
-    floor: int = 0  # provisioned: so many stay, however long idle
-    idle: list[Any] = attrs.field(factory=list)
-    live: int = 0
-    in_flight: int = 0
-    retired: bool = False
     invocations: int = 0
     errors: int = 0
     timeouts: int = 0
     cold_starts: int = 0
     throttles: int = 0
+
+
+@attrs.define(eq=False)
+class Shelf:
+    """The sandboxes of one function, or of one tenant of it. ``idle`` ends with the one used last."""
+
+    key: Any
+    function: Any
+    budget: Budget
+    floor: int = 0  # provisioned: so many stay, however long idle
+    tenant: str | None = None
+    most_calls: int | None = None  # of one sandbox
+    counts: Counts = attrs.field(factory=Counts)
+    idle: list[Any] = attrs.field(factory=list)
+    live: int = 0
+    in_flight: int = 0
+    retired: bool = False
     handler: Any = None  # how it travels, once that is known
     slots: list[tuple[str, float]] = attrs.field(factory=list)  # directories that crashed sandboxes left, and when
 
@@ -99,11 +110,16 @@ class Ledger:
         self.most = sandboxes
         self.live = 0
         self.shelves: dict[Any, Shelf] = {}
+        self.left_slots: list[str] = []  # directories of shelves that are gone
 
     # -- functions -----------------------------------------------------------------------------------------------------
 
-    def add(self, function: Any, reserved: int | None, floor: int) -> Shelf | None:
-        """Open a shelf. None: the runtime has not so many permits left to reserve."""
+    def add(self, function: Any, reserved: int | None, floor: int, *, isolated: bool = False) -> Shelf | None:
+        """
+        Open a function's shelf. None: the runtime has not so many permits left to reserve.
+
+        ``isolated``: it will hold no sandbox itself; each tenant gets a shelf that shares its permits and counts.
+        """
         budget = self.account
         if reserved is not None:
             if reserved > self.account.size:
@@ -111,9 +127,28 @@ class Ledger:
             self.account.size -= reserved
             self.account.free -= reserved
             budget = Budget(reserved, reserved)
-        shelf = Shelf(function, budget, floor)
-        self.shelves[function] = shelf
+        shelf = Shelf((function, None) if isolated else function, function, budget, floor)
+        self.shelves[shelf.key] = shelf
         return shelf
+
+    def of_tenant(self, home: Shelf, tenant: str) -> Shelf:
+        """Find or open the shelf of one tenant of a function."""
+        shelf = self.shelves.get((home.function, tenant))
+        if shelf is None or shelf.retired:
+            shelf = attrs.evolve(home, key=(home.function, tenant), tenant=tenant, idle=[], slots=[])
+            self.shelves[shelf.key] = shelf
+        return shelf
+
+    def current(self, shelf: Shelf) -> Shelf:
+        """Give the tenant's shelf of today: an empty one may have been dropped since the caller found it."""
+        home = self.shelves.get((shelf.function, None))
+        if shelf.tenant is None or not shelf.retired or home is None or home.retired:
+            return shelf
+        return self.of_tenant(home, shelf.tenant)
+
+    def shelves_of(self, function: Any) -> list[Shelf]:
+        """Give all shelves of a function."""
+        return [shelf for shelf in self.shelves.values() if shelf.function == function]
 
     def retire(self, shelf: Shelf) -> list[Any]:
         """Close a shelf: its idle sandboxes go now, those at work when they come back."""
@@ -126,12 +161,24 @@ class Ledger:
         return evicted
 
     def forget_if_empty(self, shelf: Shelf) -> None:
-        """Drop a retired shelf that nothing holds any more, and give its reserved permits back."""
-        if not shelf.retired or shelf.live or shelf.in_flight or self.shelves.get(shelf.function) is not shelf:
+        """Drop a shelf that nothing holds, if it is retired or a tenant's: there may be any number of those."""
+        if shelf.live or shelf.in_flight or self.shelves.get(shelf.key) is not shelf:
+            return
+        if not shelf.retired and (shelf.tenant is None or shelf.slots):
             return
         if any(call.shelf is shelf for call in shelf.budget.waiting):
             return
-        del self.shelves[shelf.function]
+        if shelf.tenant is None and len(self.shelves_of(shelf.function)) > 1:
+            return  # its tenants come first
+        del self.shelves[shelf.key]
+        shelf.retired = True  # whoever has found it already gets a sandbox for one call
+        self.left_slots += [slot for slot, _ in shelf.slots]
+        if shelf.tenant is None:
+            self._return_reserved(shelf)
+        elif (home := self.shelves.get((shelf.function, None))) is not None and home.retired:
+            self.forget_if_empty(home)
+
+    def _return_reserved(self, shelf: Shelf) -> None:
         if shelf.budget is not self.account:
             self.account.size += shelf.budget.size
             self.account.free += shelf.budget.size
@@ -191,7 +238,7 @@ class Ledger:
 
     def give_back(self, shelf: Shelf, sandbox: Any) -> list[Grant]:
         """A sandbox has done its work and is fit for more."""
-        shelf.invocations += 1
+        shelf.counts.invocations += 1
         shelf.in_flight -= 1
         shelf.budget.free += 1
         shelf.idle.append(sandbox)
@@ -275,7 +322,7 @@ class Ledger:
 
     def old_slots(self, now: float, keep_alive: float) -> list[str]:
         """Take off the directories of crashed sandboxes that no call came for in as long as one would be kept."""
-        old = []
+        old, self.left_slots = self.left_slots, []
         for shelf in self.shelves.values():
             while shelf.slots and now - shelf.slots[0][1] >= keep_alive:
                 old.append(shelf.slots.pop(0)[0])

@@ -20,10 +20,10 @@ from typing import Any
 
 from pyfaas import limits
 from pyfaas._pool.policy import Assign, Call, Grant, Ledger, Shelf, Spawn, Wait
-from pyfaas._pool.statistics import FunctionStatistics, RuntimeStatistics
+from pyfaas._pool.statistics import FunctionStatistics, RuntimeStatistics, count
 from pyfaas._pool.supply import Supply
 from pyfaas._pool.watch import TICK_SECONDS, Watch
-from pyfaas._sandbox.packing import pack_handler
+from pyfaas._sandbox.packing import Job, pack_handler
 from pyfaas._sandbox.parent import Zygote
 from pyfaas._sandbox.sandbox import Sandbox
 from pyfaas._sandbox.vitals import read_vitals
@@ -60,22 +60,35 @@ class Pool:
 
     # -- functions -----------------------------------------------------------------------------------------------------
 
-    def shelf_of(self, function: Function[Any, Any]) -> Shelf:
-        """Find or open the shelf of a function. Raises ConfigurationError where too much is reserved."""
-        shelf = self.ledger.shelves.get(function)
+    def shelf_of(self, function: Function[Any, Any], tenant: str | None = None) -> Shelf:
+        """Find or open the shelf of a function or of its tenant. Raises ConfigurationError: too much is reserved."""
+        shelf = self._home_of(function)
+        if tenant is None:
+            return shelf
+        with self._lock:
+            return self.ledger.of_tenant(shelf, tenant)
+
+    def _home_of(self, function: Function[Any, Any]) -> Shelf:
+        key = (function, None) if function.options.tenant_isolated else function
+        shelf = self.ledger.shelves.get(key)
         if shelf is not None and not shelf.retired:
             return shelf
         handler = pack_handler(function)
         replaced: list[Any] = []
         with self._lock:
-            shelf = self.ledger.shelves.get(function)
+            shelf = self.ledger.shelves.get(key)
             if shelf is not None and not shelf.retired:
                 return shelf
             for other in list(self.ledger.shelves.values()):
                 if _replaces(function, other.function):
                     replaced += self.ledger.retire(other)
             options = function.options
-            shelf = self.ledger.add(function, options.reserved_concurrency, options.provisioned_concurrency)
+            shelf = self.ledger.add(
+                function,
+                options.reserved_concurrency,
+                options.provisioned_concurrency,
+                isolated=options.tenant_isolated,
+            )
             self._hand_out(self.ledger.spare())
             if shelf is None:
                 raise ConfigurationError(
@@ -83,6 +96,7 @@ class Pool:
                     f"{self.ledger.account.size} permits that are not reserved"
                 )
             shelf.handler = handler
+            shelf.most_calls = 1 if options.fresh else options.max_invocations
         self._evict(replaced)
         if options.provisioned_concurrency:
             self._watch().wake()
@@ -113,7 +127,7 @@ class Pool:
         """A sandbox answered and may serve again; the watch will look at its memory."""
         sandbox.calls += 1
         shelf: Shelf = sandbox.shelf
-        most = shelf.function.options.max_invocations
+        most = shelf.most_calls
         with self._lock:
             self.running.discard(sandbox)
             if not (sandbox.verdict or sandbox.dying or shelf.retired or self.closed) and (
@@ -128,18 +142,19 @@ class Pool:
                     self._idle_again.notify_all()
                 return
             self.running.add(sandbox)
-        self.discard(sandbox)
+            shelf.counts.invocations += 1
+        self.discard(sandbox, died=bool(sandbox.verdict))
 
     def return_lane(self, sandbox: Sandbox) -> None:
         """A stream has no more work for a sandbox; its calls are counted already."""
         sandbox.calls -= 1
-        sandbox.shelf.invocations -= 1
+        sandbox.shelf.counts.invocations -= 1
         self.give_back(sandbox, monotonic())
 
     def count(self, shelf: Shelf, invocations: int) -> None:
         """Count invocations that ended otherwise than by ``give_back``."""
         with self._lock:
-            shelf.invocations += invocations
+            shelf.counts.invocations += invocations
             self.calls += invocations
 
     # -- the slow path -------------------------------------------------------------------------------------------------
@@ -156,6 +171,7 @@ class Pool:
         may_wait = self._wait_when_full and shelf.budget.size > 0  # nobody will ever free a permit where there is none
         with self._lock:
             self.check_open()
+            shelf = self.ledger.current(shelf)
             self._callers[turn] = (owner, shelf)
             action = self.ledger.request(shelf, turn)
             if isinstance(action, (Assign, Spawn)):
@@ -164,7 +180,7 @@ class Pool:
             elif not may_wait:
                 del self._callers[turn]
                 self.ledger.cancel(turn, shelf.budget)
-                shelf.throttles += 1
+                shelf.counts.throttles += 1
         if isinstance(action, Wait):
             if not may_wait:
                 raise _throttled(shelf, action.reason)
@@ -264,7 +280,7 @@ class Pool:
         """Make the sandbox of a call."""
         sandbox = self._make(shelf, owner, "on-demand", suppressed=suppressed)
         with self._lock:
-            shelf.cold_starts += 1
+            shelf.counts.cold_starts += 1
             sandbox.begin()
             self.running.add(sandbox)
             del self._making[owner]
@@ -280,7 +296,8 @@ class Pool:
                 self.check_open()
                 slot = shelf.slots.pop()[0] if shelf.slots else ""
             sandbox.shelf = shelf
-            self.supply.settle(sandbox, shelf.function, shelf.handler, kind, slot, suppressed=suppressed)
+            job = Job(shelf.function, shelf.handler, kind, shelf.tenant)
+            self.supply.settle(sandbox, job, slot, suppressed=suppressed)
         except BaseException:
             self.supply.retire(sandbox)
             raise
@@ -337,14 +354,15 @@ class Pool:
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
-    def discard(self, sandbox: Sandbox) -> None:
+    def discard(self, sandbox: Sandbox, *, died: bool = True) -> None:
         """A sandbox at work is of no more use: kill it, give its permit back, have it buried when it is gone."""
         sandbox.kill()
         with self._lock:
             if sandbox not in self.running:
                 return  # somebody did so before
             self.running.discard(sandbox)
-            self.died += 1
+            self.died += died
+            self.evicted += not died
             self._keep_slot(sandbox)
             self._hand_out(self.ledger.lost(sandbox.shelf))
             self._idle_again.notify_all()
@@ -380,7 +398,7 @@ class Pool:
     def _keep_slot(self, sandbox: Sandbox) -> None:
         """A crash empties memory, not ``/tmp``: the next sandbox of this function finds the files (as in AWS)."""
         shelf: Shelf | None = sandbox.shelf
-        if shelf is not None and sandbox.slot and not shelf.retired:
+        if shelf is not None and sandbox.slot and not (shelf.retired or shelf.function.options.fresh):
             shelf.slots.append((sandbox.slot, monotonic()))
             sandbox.slot = ""
 
@@ -477,8 +495,7 @@ class Pool:
     def retire(self, function: Function[Any, Any]) -> None:
         """Let the idle sandboxes of a function go."""
         with self._lock:
-            shelf = self.ledger.shelves.get(function)
-            evicted = self.ledger.retire(shelf) if shelf is not None else []
+            evicted = [one for shelf in self.ledger.shelves_of(function) for one in self.ledger.retire(shelf)]
         self._evict(evicted)
 
     # -- telling -------------------------------------------------------------------------------------------------------
@@ -486,9 +503,8 @@ class Pool:
     def statistics(self) -> RuntimeStatistics:
         """Count everything."""
         with self._lock:
-            shelves = list(self.ledger.shelves.values())
-            functions = {shelf.function.name: _count(shelf) for shelf in shelves}
-            every = list(map(_count, shelves))
+            functions = dict.fromkeys(shelf.function for shelf in self.ledger.shelves.values())
+            every = [count(function, self.ledger.shelves_of(function)) for function in functions]
             return RuntimeStatistics(
                 concurrency=self.concurrency,
                 live=self.ledger.live,
@@ -499,14 +515,13 @@ class Pool:
                 spawned=self.supply.spawned,
                 evicted=self.evicted,
                 died=self.died,
-                functions=functions,
+                functions={one.name: one for one in every},
             )
 
     def function_statistics(self, function: Function[Any, Any]) -> FunctionStatistics:
         """Count one function; zeros if it was never called here."""
         with self._lock:
-            shelf = self.ledger.shelves.get(function)
-            return _count(shelf or Shelf(function, self.ledger.account))
+            return count(function, self.ledger.shelves_of(function))
 
     # -- closing -------------------------------------------------------------------------------------------------------
 
@@ -548,21 +563,6 @@ class Pool:
         self.supply.abandon()
         self.running.clear()
         self._making.clear()
-
-
-def _count(shelf: Shelf) -> FunctionStatistics:
-    return FunctionStatistics(
-        name=shelf.function.name,
-        invocations=shelf.invocations,
-        errors=shelf.errors,
-        timeouts=shelf.timeouts,
-        cold_starts=shelf.cold_starts,
-        throttles=shelf.throttles,
-        live=shelf.live,
-        idle=len(shelf.idle),
-        in_flight=shelf.in_flight,
-        waiting=sum(call.shelf is shelf for call in shelf.budget.waiting),
-    )
 
 
 def _replaces(new: Function[Any, Any], old: Function[Any, Any]) -> bool:

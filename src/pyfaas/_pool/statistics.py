@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import attrs
+
+from pyfaas._pool.policy import Counts, Shelf
 
 
 @attrs.frozen
@@ -45,3 +50,17 @@ class RuntimeStatistics:
     evicted: int
     died: int
     functions: dict[str, FunctionStatistics]
+
+
+def count(function: Any, shelves: Sequence[Shelf]) -> FunctionStatistics:
+    """Count one function, whose shelves these are; under the pool's lock."""
+    counts = shelves[0].counts if shelves else Counts()
+    line = shelves[0].budget.waiting if shelves else ()
+    return FunctionStatistics(
+        name=function.name,
+        live=sum(shelf.live for shelf in shelves),
+        idle=sum(len(shelf.idle) for shelf in shelves),
+        in_flight=sum(shelf.in_flight for shelf in shelves),
+        waiting=sum(call.shelf.function is function for call in line),
+        **attrs.asdict(counts),
+    )

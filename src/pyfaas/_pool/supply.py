@@ -15,16 +15,14 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from pyfaas import limits
 from pyfaas._confine.plan import Host, hold, missing, uid_of
-from pyfaas._sandbox.packing import pack_init
+from pyfaas._sandbox.packing import Job, pack_init
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making
 from pyfaas._sandbox.sandbox import Sandbox
 from pyfaas._sandbox.slots import Slots
 from pyfaas.errors import HostError, InternalError
-from pyfaas.functions import Function
 
 SPARE_DESCRIPTORS = 64
 
@@ -122,22 +120,13 @@ class Supply:
                 return sandbox
         raise InternalError("a loop of two ended")
 
-    def settle(
-        self,
-        sandbox: Sandbox,
-        function: Function[Any, Any],
-        handler: tuple[Any, ...],
-        kind: str,
-        slot: str,
-        *,
-        suppressed: bool = False,
-    ) -> None:
-        """Give a blank sandbox its function and its directory; ``kind`` is AWS's initialization type."""
-        options = function.options
+    def settle(self, sandbox: Sandbox, job: Job, slot: str, *, suppressed: bool = False) -> None:
+        """Give a blank sandbox its function and its directory."""
+        options = job.function.options
         with self._lock:
             sandbox.slot = slot or self.slots.make()
         uid = uid_of(sandbox.zygote.host, self.slots.number, self.slots.number_of(sandbox.slot))
-        init = pack_init(function, handler, sandbox.zygote, sandbox.slot, sandbox.number, kind, uid)
+        init = pack_init(job, sandbox.zygote, sandbox.slot, sandbox.number, uid)
         sandbox.assign(init, float(options.timeout), options.memory * limits.MB, suppressed=suppressed)
 
     def want_standby(self) -> None:

@@ -13,7 +13,7 @@ import os
 import pickle
 import sys
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyfaas._confine.plan import Limits, plan
 from pyfaas._confine.view import code_of, is_below, readable_by_others
@@ -22,6 +22,15 @@ from pyfaas.errors import ConfigurationError
 from pyfaas.functions import Function
 
 _pickling = threading.Lock()
+
+
+class Job(NamedTuple):
+    """What a sandbox is made for: a function, how it travels, AWS's initialization type, the tenant if it has any."""
+
+    function: Function[Any, Any]
+    handler: tuple[Any, ...]
+    kind: str
+    tenant: str | None = None
 
 
 def pack_handler(function: Function[Any, Any]) -> tuple[str, ...] | tuple[str, bytes]:
@@ -134,14 +143,13 @@ def _culprit(function: Function[Any, Any]) -> str:
     return ""
 
 
-def pack_init(
-    function: Function[Any, Any], handler: tuple[Any, ...], zygote: Zygote, slot: str, number: int, kind: str, uid: int
-) -> bytes:
+def pack_init(job: Job, zygote: Zygote, slot: str, number: int, uid: int) -> bytes:
     """
-    Give the payload of an INIT frame; ``kind`` is AWS's initialization type, ``uid`` a user of the sandbox's own.
+    Give the payload of an INIT frame; ``uid`` is a user of the sandbox's own.
 
     Raises ConfigurationError for what is granted and does not exist.
     """
+    function = job.function
     options = function.options
     host = zygote.host
     directory = "/tmp" if host.view else slot
@@ -160,7 +168,8 @@ def pack_init(
         uid=uid,
     )
     wanted = {
-        "handler": handler,
+        "handler": job.handler,
+        "tenant": job.tenant,
         "function": function.name,
         "takes_context": function.takes_context,
         "is_async": function.is_async,
@@ -169,7 +178,7 @@ def pack_init(
         "cpu_seconds": options.cpu_allowance(),
         "directory": directory,
         "sys_path": path,
-        "environment": environment(function, directory, f"{zygote.mark}{number:016x}", kind),
+        "environment": environment(function, directory, f"{zygote.mark}{number:016x}", job.kind),
         "steps": plan(may_use, host),
     }
     return pickle.dumps(wanted, pickle.HIGHEST_PROTOCOL)

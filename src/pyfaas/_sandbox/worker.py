@@ -209,6 +209,7 @@ class Worker:
             wanted["function"],
             memory_limit_in_mb=str(wanted["memory_mb"]),
             log_stream_name=wanted["environment"]["AWS_LAMBDA_LOG_STREAM_NAME"],
+            tenant_id=wanted["tenant"],
         )
 
         def call(frame: protocol.Invocation) -> None:
