@@ -97,7 +97,6 @@ LATER: dict[str, Any] = {
     "cpu": 1.5,
     "allow": ["queue:a:send"],
     "snap_start": True,
-    "preload": ["json"],
     "retries": 0,
     "max_event_age": 60,
     "on_success": "queue",

@@ -262,10 +262,12 @@ def function(handler: Any = None, /, **options: Any) -> Any:
     - ``tenant_isolated``: a sandbox serves one tenant only, for ever; each call says which, ``invoke(.., tenant="a")``
       (AWS: TenancyConfig PER_TENANT)
     - ``fresh``: a new sandbox, with an empty ``/tmp``, for every invocation
+    - ``preload``: names of modules that are imported once, and are there when a sandbox starts; they are imported with
+      the rights of the host, so name what you would import yourself
     - ``max_invocations``: after so many the sandbox is replaced
     - ``description``: up to 256 characters
 
-    ``trigger, cpu, allow, snap_start, preload, retries, max_event_age, on_success, on_failure, dead_letter,
+    ``trigger, cpu, allow, snap_start, retries, max_event_age, on_success, on_failure, dead_letter,
     idempotency, layers`` are checked, and refused as not available yet.
 
     Raises ConfigurationError naming the field, the value and what would be right.

@@ -144,6 +144,13 @@ def _environment(field: str, value: Any) -> None:
         raise refuse(field, f"{size:,} bytes", f"at most {limits.ENVIRONMENT_BYTES:,} bytes as JSON")
 
 
+def _modules(field: str, value: Any) -> None:
+    sequence(field, value)
+    for name in value:
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            raise refuse(field, value, "a list of names of modules")
+
+
 def _cpu(field: str, value: Any) -> None:
     if value is None or value == "proportional":
         return
@@ -203,7 +210,7 @@ class Options:
         "reserved_concurrency": whole(0, optional=True),
         "provisioned_concurrency": whole(0, limits.SANDBOXES),
         "snap_start": flag,
-        "preload": sequence,
+        "preload": _modules,
         "retries": whole(0, 2),
         "max_event_age": seconds(60, 21_600),
         "on_success": anything,
@@ -223,7 +230,6 @@ class Options:
             "cpu",
             "allow",
             "snap_start",
-            "preload",
             "retries",
             "max_event_age",
             "on_success",
@@ -247,6 +253,8 @@ class Options:
         for name in ("reads", "writes"):
             if name in given:
                 given[name] = tuple(os.path.normpath(path) for path in given[name])
+        if "preload" in given:
+            given["preload"] = tuple(sorted(set(given["preload"])))
         self.__dict__.update(given)
         reserved = self.reserved_concurrency
         if reserved is not None and self.provisioned_concurrency > reserved:

@@ -290,7 +290,7 @@ class Pool:
         return sandbox
 
     def _make(self, shelf: Shelf, owner: object, kind: str, *, suppressed: bool = False) -> Sandbox:
-        sandbox = self.supply.blank(owner)
+        sandbox = self.supply.blank(owner, shelf.function.options.preload)
         try:
             with self._lock:
                 self.check_open()

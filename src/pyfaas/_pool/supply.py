@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 
 from pyfaas import limits
 from pyfaas._confine.plan import Host, hold, missing, uid_of
+from pyfaas._sandbox.branch import Branch
 from pyfaas._sandbox.packing import Job, pack_init
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making
 from pyfaas._sandbox.sandbox import Sandbox
@@ -42,6 +43,7 @@ class Supply:
         self.dying: list[Sandbox] = []
         self.spawned = 0
         self.current: Zygote | None = None
+        self.branches: dict[tuple[str, ...], Branch] = {}  # by what they have imported
         self._confinement = confinement
         self._check_open = check_open
         self._wake_watch = wake_watch
@@ -68,6 +70,23 @@ class Supply:
                     _tell_what_is_not_held(self.current.host)
             return self.current
 
+    def _source(self, modules: tuple[str, ...]) -> Zygote:
+        """Give the zygote, or the branch of it that has imported these modules. Raises ZygoteDied."""
+        trunk = self.zygote()
+        if not modules:
+            return trunk
+        branch = self.branches.get(modules)
+        if branch is None:
+            with self._start_lock:
+                self._check_open()
+                branch = self.branches.get(modules)
+                if branch is None:
+                    branch = self.branches[modules] = Branch(trunk, modules)
+        return branch
+
+    def _is_current(self, zygote: Zygote) -> bool:
+        return zygote is self.current or zygote in self.branches.values()
+
     def preload(self, module: str) -> None:
         """Have a module imported ahead of all sandboxes to come."""
         if module not in self._modules:
@@ -77,20 +96,29 @@ class Supply:
     def forget(self, zygote: Zygote) -> None:
         """Let go of a zygote that died, with all that are idle. The next sandbox starts another."""
         with self._start_lock:
-            if self.current is not zygote:
+            if not self._is_current(zygote):
                 return
-            self.current = None
+            if zygote is self.current:
+                self.current = None
+            # Those of a zygote go with it; of a branch that died, itself.
+            gone = [one for one in self.branches.values() if zygote in (one, one.trunk)]
+            self.branches = {key: one for key, one in self.branches.items() if one not in gone}
         with self._lock:
-            standby, self.standby = self.standby, None
-        if standby is not None:
+            standby = self.standby
+            if standby is not None and standby.zygote is zygote:
+                self.standby = None
+        if standby is not None and standby.zygote is zygote:
             standby.close()
-        self._drop_idle_of(zygote)
-        zygote.close()
+        for one in dict.fromkeys([*gone, zygote]):
+            self._drop_idle_of(one)
+            one.close()
 
     # -- making --------------------------------------------------------------------------------------------------------
 
-    def blank(self, owner: object) -> Sandbox:
-        """Give a blank sandbox: the one on stand-by, or a new one. Raises HostError."""
+    def blank(self, owner: object, modules: tuple[str, ...] = ()) -> Sandbox:
+        """Give a blank sandbox with these modules: the one on stand-by, or a new one. Raises HostError."""
+        if modules:
+            return self._make(owner, modules)
         with self._lock:
             sandbox, self.standby = self.standby, None
             if sandbox is not None:
@@ -102,15 +130,18 @@ class Supply:
         self.retire(sandbox)
         return self._make(owner)
 
-    def _make(self, owner: object) -> Sandbox:
+    def _make(self, owner: object, modules: tuple[str, ...] = ()) -> Sandbox:
         for attempt in range(2):
             zygote = self.zygote()
             try:
+                zygote = self._source(modules)
                 with making:
                     _make_room_for_descriptors()
                     sandbox = Sandbox(zygote, next(self._numbers), owner)
             except ZygoteDied as error:
                 self.forget(zygote)
+                if self.current is not None and self.current.is_gone():  # a branch of it was the first to tell
+                    self.forget(self.current)
                 if attempt:
                     raise HostError(f"the process that makes sandboxes died twice: {error}") from error
             except OSError as error:
@@ -161,7 +192,7 @@ class Supply:
                 one
                 for one in tuple(holders)
                 if isinstance(one, Sandbox)
-                and one.zygote is self.current
+                and self._is_current(one.zygote)
                 and (one.owner is owner or one.owner is None)
                 and one not in placed
                 and one.is_open
@@ -197,12 +228,12 @@ class Supply:
     def close(self) -> None:
         """End every process, and close what is held of those that nobody uses. An interrupted close may be repeated."""
         with self._start_lock:
-            zygote = self.current
-            if zygote is not None:
+            zygotes = [one for one in (self.current, *self.branches.values()) if one is not None]
+            for zygote in zygotes:
                 zygote.close()
         with self._lock, making:
             self._ended = True
-            ours = [one for one in tuple(holders) if isinstance(one, Sandbox) and one.zygote is zygote]
+            ours = [one for one in tuple(holders) if isinstance(one, Sandbox) and one.zygote in zygotes]
             rest = [one for one in ours if one.owner is None]
             rest += self.dying
         for sandbox in rest:
@@ -212,6 +243,7 @@ class Supply:
             self.dying = [sandbox for sandbox in self.dying if sandbox.is_open]
             self.standby = None
         self.current = None
+        self.branches.clear()
 
     def abandon(self) -> None:
         """In a forked child of the host: forget what is the parent's. No lock is taken."""
@@ -220,6 +252,7 @@ class Supply:
         self._start_lock = threading.Lock()
         self.dying = []
         self.standby = None
+        self.branches = {}
 
 
 _told: set[str] = set()

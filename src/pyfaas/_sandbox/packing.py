@@ -170,6 +170,7 @@ def pack_init(job: Job, zygote: Zygote, slot: str, number: int, uid: int) -> byt
     wanted = {
         "handler": job.handler,
         "tenant": job.tenant,
+        "preload": list(options.preload),
         "function": function.name,
         "takes_context": function.takes_context,
         "is_async": function.is_async,

@@ -66,6 +66,7 @@ class Zygote:
     def __init__(self, directory: str, modules: Iterable[str] = (), confinement: str = "best") -> None:
         self._lock = threading.Lock()
         self._pidfd = -1
+        self._process: subprocess.Popen[bytes] | None = None
         self._directory = directory
         self._modules = set(modules)
         self._confinement = confinement
@@ -84,6 +85,8 @@ class Zygote:
                 theirs.close()
         try:
             self.host = self._greet()
+            if self.host.pid_namespace:
+                self._process.wait()  # it was only the way into the namespace
         except BaseException:
             self._process.kill()
             self._process.wait()
@@ -136,20 +139,19 @@ class Zygote:
             self._pidfd = descriptors[0] if descriptors else -1
             self._send(control.START, [*NEEDED, *self._modules], later=USUAL)
             _, size = control.MESSAGE.unpack(self._read(control.MESSAGE.size))
-            found = Host(*json.loads(self._read(size)))
+            return Host(*json.loads(self._read(size)))
         except (OSError, ValueError, ZygoteDied) as error:
             raise HostError(f"the process that makes sandboxes did not start ({sys.executable!r}): {error}") from error
-        if found.pid_namespace:
-            self._process.wait()  # it was only the way into the namespace
-        return found
 
-    def _send(self, kind: int, modules: Iterable[str], later: Iterable[str] = ()) -> None:
+    def _send(self, kind: int, modules: Iterable[str], later: Iterable[str] = (), *, needed: bool = False) -> None:
+        """Say what to import ahead: ``later``, once nobody waits; ``needed``: what fails is a fault of the function."""
         wanted = json.dumps(
             {
                 "sys_path": search_path(),
                 "home": home_directory(),
                 "confinement": self._confinement,
                 "modules": list(modules),
+                "needed": needed,
                 "later": list(later),
                 "directory": self._directory,
                 "environment": base_environment(),
@@ -175,16 +177,18 @@ class Zygote:
                 with contextlib.suppress(OSError):
                     self._send(control.PRELOAD, new)
 
-    @property
-    def modules(self) -> frozenset[str]:
-        """What was asked to be imported ahead."""
-        return frozenset(self._modules)
+    def fork_branch(self, theirs: socket.socket) -> None:
+        """Ask for a fork of it that listens at the other end of this socket. Raises ZygoteDied."""
+        self._pass(control.BRANCH, 0, theirs.fileno())
 
     def spawn(self, number: int, wire: socket.socket, log: int) -> None:
         """Ask for a sandbox at the other end of this socket. Raises ZygoteDied."""
+        self._pass(control.SPAWN, number, wire.fileno(), log)
+
+    def _pass(self, kind: int, number: int, *descriptors: int) -> None:
         try:
             with self._lock:
-                socket.send_fds(self._control, [control.MESSAGE.pack(control.SPAWN, number)], [wire.fileno(), log])
+                socket.send_fds(self._control, [control.MESSAGE.pack(kind, number)], descriptors)
         except OSError as error:
             raise ZygoteDied(str(error)) from error
 
@@ -204,7 +208,17 @@ class Zygote:
     @property
     def pid(self) -> int:
         """The zygote's pid as the host sees it, or -1 once it is gone."""
-        return pid_of(self._pidfd) if self._pidfd >= 0 else self._process.pid
+        if self._pidfd >= 0:
+            return pid_of(self._pidfd)
+        return -1 if self._process is None else self._process.pid
+
+    def is_gone(self) -> bool:
+        """Tell whether it has ended; where there is no pidfd, nobody knows."""
+        if self._pidfd < 0:
+            return False
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """End it, and with it every sandbox, for good: back when all are gone."""
@@ -223,8 +237,9 @@ class Zygote:
         self._control.close()
         holders.discard(self)
         # The way into the namespace has ended long ago, and is waited for; without one it is the zygote itself.
-        self._process.kill()
-        self._process.wait()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def abandon(self) -> None:
         """In a forked child of the host: close the copies, touch nothing else."""

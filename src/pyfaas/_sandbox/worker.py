@@ -47,6 +47,7 @@ class Worker:
 
     wire: socket.socket
     grounds: Grounds
+    preload_trouble = ""
 
     def __init__(self) -> None:
         self.output = Output()
@@ -142,6 +143,8 @@ class Worker:
         wanted = pickle.loads(frame.payload)  # noqa: S301 - the host's own bytes
         self._settle(wanted)
         try:
+            if self.preload_trouble:
+                raise InitFailed(f"preload={wanted['preload']!r}: {self.preload_trouble}", "Runtime.ImportModuleError")
             handler = loader.load(wanted["handler"])
             handler = self._shape(handler, wanted)
         except InitFailed as error:
@@ -271,9 +274,9 @@ def _indent_hard(line: str) -> str:
 
 def _reseed() -> None:
     """Give the generators that the fork copied a seed of their own (the random module reseeds itself)."""
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and hasattr(numpy, "random"):
-        numpy.random.seed()
+    random = sys.modules.get("numpy.random")  # NumPy itself would import it now, only to be asked
+    if random is not None:
+        random.seed()
 
 
 def _error_payload(error: FunctionError) -> bytes:

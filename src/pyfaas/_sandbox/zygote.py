@@ -4,7 +4,7 @@ The zygote: a fresh, single-threaded interpreter that forks every sandbox. (chil
 Started by the host on first use, in a session of its own. It moves into a PID namespace of its own, where it is PID 1:
 its death takes every sandbox with it, and it dies as soon as the host does.
 
-    host ──control socket (control.py)──► START, SPAWN, REAP, PRELOAD
+    host ──control socket (control.py)──► START, SPAWN, REAP, PRELOAD, BRANCH
     host's pidfd readable, or control socket at its end ──► exit
 
 Nothing here reads what a sandbox writes.
@@ -23,6 +23,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from pyfaas._confine import kernel
@@ -31,7 +32,18 @@ from pyfaas._confine.grounds import end_slots, prepare
 from pyfaas._confine.host import enter_namespaces
 from pyfaas._confine.plan import Host
 from pyfaas._descriptors import receive_descriptors
-from pyfaas._sandbox.control import EXITED, MESSAGE, NOT_FORKED, REAP, REPLY, SIGNALLED, SPAWN, START, UNKNOWN
+from pyfaas._sandbox.control import (
+    BRANCH,
+    EXITED,
+    MESSAGE,
+    NOT_FORKED,
+    REAP,
+    REPLY,
+    SIGNALLED,
+    SPAWN,
+    START,
+    UNKNOWN,
+)
 from pyfaas._sandbox.slots import Slots
 
 _fork = os.fork  # the plain one; a worker's notes what handlers start
@@ -49,20 +61,39 @@ def main() -> None:
         os._exit(0)  # the namespace begins with the next child: that is the zygote, this was only the way in
     if found.system == "linux" and not found.pid_namespace:
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)  # what outlives its worker comes to us, see _end_orphans
+    _greet(control)
+    Zygote(control, host, found).run()
+
+
+def _greet(control: socket.socket) -> None:
+    """Tell the host how to kill this process."""
     own = [os.pidfd_open(os.getpid())] if _HAS_PIDFD else []
     socket.send_fds(control, [b"z"], own)
     for descriptor in own:  # every sandbox would inherit it
         os.close(descriptor)
-    Zygote(control, host, found).run()
 
 
-def _import_all(modules: list[str]) -> None:
-    """Import ahead; what does not load here will tell so in the sandbox that needs it."""
+def _import_all(modules: list[str], *, needed: bool = False) -> str:
+    """Import ahead. What fails will tell so in the sandbox that needs it; ``needed``: give the first such error."""
     for name in modules:
         try:
             importlib.import_module(name)
-        except ImportError:
-            continue
+        except BaseException as error:
+            if needed:
+                return f"{name!r}: {type(error).__name__}: {error}"
+    return _threads() if needed else ""
+
+
+def _threads() -> str:
+    """Tell of threads that were started; those of BLAS libraries end by themselves at a fork, and begin anew."""
+    if len(os.listdir("/proc/self/task")) > 1:
+        child = _fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        if len(os.listdir("/proc/self/task")) > 1:
+            return "importing them starts threads, which no fork takes along"
+    return ""
 
 
 class Zygote:
@@ -79,6 +110,7 @@ class Zygote:
         self.worker: Any = None
         self.later: list[str] = []
         self.rehearsed = False
+        self.branches: set[int] = set()
         self.workers: dict[int, int] = {}  # a sandbox's number -> its pid in our namespace
         self.failed: dict[int, int] = {}  # a sandbox's number -> errno of its fork
 
@@ -115,6 +147,8 @@ class Zygote:
             self._spawn(number, *descriptors)
         elif kind == REAP:
             self._reap(number)
+        elif kind == BRANCH:
+            self._branch(*descriptors)
         else:
             wanted = json.loads(self._read(number))
             if kind == START:
@@ -135,9 +169,10 @@ class Zygote:
             with contextlib.suppress(OSError):
                 os.kill(-1, signal.SIGKILL)
         else:
-            for pid in self.workers.values():
+            for pid in (*self.workers.values(), *self.branches):
                 os.kill(pid, signal.SIGKILL)  # ours until we wait for it: its number is not another's
             self.workers.clear()
+            self.branches.clear()
             self._end_orphans()
         if self.directory:
             end_slots(self.directory)
@@ -164,10 +199,11 @@ class Zygote:
         from pyfaas._sandbox import worker
 
         self.later += wanted["later"]
-        _import_all(wanted["modules"])
+        trouble = _import_all(wanted["modules"], needed=wanted["needed"])
         if self.worker is None:
             self.worker = worker.Worker()
             self.worker.prepare()
+        self.worker.preload_trouble = trouble
         importlib.machinery.PathFinder.find_spec("pyfaas_looks_everywhere")  # forks know what lies where
         gc.collect()
         gc.freeze()
@@ -185,36 +221,70 @@ class Zygote:
 
     def _spawn(self, number: int, wire: int, log: int) -> None:
         try:
-            if self.found.pid_namespace:
-                kernel.unshare(kernel.CLONE_NEWPID)
-            pid = _fork()
+            pid = self._fork_into_namespace()
         except OSError as error:
             self.failed[number] = error.errno or 1
         else:
             if pid == 0:
-                self._become_worker(wire, log)
+                self._become(lambda: self._become_worker(wire, log))
             self.workers[number] = pid
         finally:
-            if self.found.pid_namespace:
-                kernel.setns(self.namespace, kernel.CLONE_NEWPID)
             os.close(wire)
             os.close(log)
 
-    def _become_worker(self, wire: int, log: int) -> None:
+    def _fork_into_namespace(self) -> int:
+        """Fork a child that is PID 1 of a namespace of its own, where there are such. Raises OSError."""
+        if not self.found.pid_namespace:
+            return _fork()
+        kernel.unshare(kernel.CLONE_NEWPID)
+        pid = -1
+        try:
+            pid = _fork()
+        finally:
+            if pid:
+                kernel.setns(self.namespace, kernel.CLONE_NEWPID)
+        return pid
+
+    def _become(self, live: Callable[[], object]) -> NoReturn:
+        """In a fork: die with the zygote, let go of what is its own, and be what the fork was for."""
         try:
             if self.found.system == "linux" and not self.found.pid_namespace:
                 kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # from birth on: the zygote may die any time
                 if os.getppid() != self.pid:
                     os._exit(70)
             self.control.close()
-            for descriptor in (self.namespace, self.host if _HAS_PIDFD else -1):
-                if descriptor >= 0:
-                    os.close(descriptor)
-            self.worker.live(wire, log, self.grounds)
+            if self.namespace >= 0:
+                os.close(self.namespace)
+            live()
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(70)
+
+    def _become_worker(self, wire: int, log: int) -> None:
+        if _HAS_PIDFD:
+            os.close(self.host)
+        self.worker.live(wire, log, self.grounds)
+
+    def _branch(self, control: int) -> None:
+        """Fork a zygote from this one; one that cannot be is told by its socket's end."""
+        self.branches = {pid for pid in self.branches if os.waitpid(pid, os.WNOHANG)[0] == 0}
+        with contextlib.suppress(OSError):
+            pid = self._fork_into_namespace()
+            if pid == 0:
+                self._become(lambda: self._become_branch(control))
+            self.branches.add(pid)
+        os.close(control)
+
+    def _become_branch(self, control: int) -> None:
+        """Go on as a zygote that answers at another socket, and leaves the directories to the first one."""
+        if self.found.system == "linux" and not self.found.pid_namespace:
+            kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+        branch = Zygote(socket.socket(fileno=control), self.host, self.found)
+        branch.grounds, branch.worker, branch.rehearsed = self.grounds, self.worker, self.rehearsed
+        branch.later = self.later
+        _greet(branch.control)
+        branch.run()
 
     def _reap(self, number: int) -> None:
         """Tell how a worker ended; the host asks once it knows that it has."""
@@ -236,7 +306,7 @@ class Zygote:
         for _ in range(100):
             try:
                 with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
-                    orphans = set(map(int, file.read().split())) - set(self.workers.values())
+                    orphans = set(map(int, file.read().split())) - {*self.workers.values(), *self.branches}
             except OSError:
                 return
             if not orphans:
