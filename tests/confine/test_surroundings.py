@@ -13,7 +13,7 @@ import pytest
 
 from pyfaas import Runtime, function
 from pyfaas._confine.plan import KERNEL, NOT_HELD
-from support import output_of
+from support import output_of, wait_until
 
 
 @pytest.fixture
@@ -52,6 +52,27 @@ def test_each_function_sees_what_it_was_granted_and_not_what_another_was(outside
         for _ in range(2):
             assert runtime.invoke(granted, str(outside)) is True
             assert runtime.invoke(plain, str(outside)) is False
+
+
+def test_one_on_stand_by_serves_functions_with_more_space_and_not_those_that_see_more(outside: Path) -> None:
+    def space(event: None) -> int:
+        told = os.statvfs("/tmp" if os.getcwd() == "/tmp" else ".")
+        return told.f_blocks * told.f_frsize // 2**20
+
+    with Runtime() as runtime:
+        supply = runtime._pool.supply
+        runtime.invoke(function(name="plain")(exists), str(outside))
+        wait_until(lambda: supply.standby is not None)
+        standby = supply.standby
+        if not standby.born:
+            pytest.skip("no file system of its own here, so nothing is done ahead")
+        granted = function(name="granted", reads=[str(outside)])(exists)
+        assert runtime.invoke(granted, str(outside)) is True
+        assert supply.standby is standby
+        assert runtime.invoke(function(ephemeral_storage=700)(space), None) == 700
+        assert supply.standby is not standby
+        wait_until(lambda: supply.standby is not None)
+        assert runtime.invoke(function(name="usual")(space), None) == 512
 
 
 def test_files_of_one_sandbox_are_not_in_anothers_tmp(session_runtime: Runtime) -> None:

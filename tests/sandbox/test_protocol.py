@@ -322,7 +322,7 @@ def test_the_longest_answers_are_the_limits() -> None:
     assert LARGEST[HELLO] == LARGEST[READY] == 0
 
 
-@pytest.mark.parametrize("kind", [0, 3, *ANSWERS, 255])
+@pytest.mark.parametrize("kind", [0, 4, *ANSWERS, 255])
 def test_a_worker_refuses_what_no_host_says(kind: int) -> None:
     with pytest.raises(ProtocolError, match=f"a frame of kind {kind} from the host"):
         WorkerPeer().receive(answer_frame(kind, 0, 0.0, 0.0, 0, b""))

@@ -35,6 +35,10 @@ def _view(grounds: Grounds, slot: str, size_mb: int, uid: int, reads: tuple[str,
     socket.sethostname("sandbox")
 
 
+def _resize(_: Grounds, size_mb: int) -> None:
+    root.resize_slot(size_mb)
+
+
 def _no_network(grounds: Grounds) -> None:
     if grounds.network >= 0:
         kernel.setns(grounds.network, kernel.CLONE_NEWNET)  # one for all: to make one takes 0.4 ms
@@ -83,6 +87,7 @@ _HANDS: dict[str, Callable[..., Any]] = {
     "rlimit": _rlimit,
     "pid_max": _pid_max,
     "view": _view,
+    "resize": _resize,
     "no_network": _no_network,
     "user": _user,
     "subreaper": lambda _: _prctl(kernel.PR_SET_CHILD_SUBREAPER, 1),
@@ -98,7 +103,6 @@ def apply(steps: Iterable[Step], grounds: Grounds) -> None:
     """Do each step, in order. Raises OSError at the first that is refused; then nothing may run here."""
     for name, *arguments in steps:
         _HANDS[name](grounds, *arguments)
-    grounds.close()
 
 
 _CORES = os.cpu_count() or 1

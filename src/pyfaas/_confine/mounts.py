@@ -14,7 +14,7 @@ from typing import Any
 
 from pyfaas._confine.kernel import check, libc
 
-NOSUID, NODEV, NOEXEC = 2, 4, 8
+NOSUID, NODEV, NOEXEC, REMOUNT = 2, 4, 8, 32
 _PRIVATE_ALL = 0x40000 | 0x4000  # MS_PRIVATE | MS_REC
 _DETACH = 2
 

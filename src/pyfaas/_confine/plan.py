@@ -2,6 +2,7 @@
 From limits and host to steps, and to a list of what this host can and cannot hold. (pure; apply.py is the hands)
 
     plan(limits, host) ──► Step, Step, ...     carried out by the worker before the first byte of user code
+    birth(slot, uid, host) ──► the first of them, that are the same for most functions: a standby has them behind it
     hold(host, ...)    ──► Holding, ...        told by runtime.confinement()
 """
 
@@ -46,13 +47,12 @@ class Limits(NamedTuple):
     memory_mb: int
     file_mb: int
     cpu_seconds: float
-    open_files: int = limits.OPEN_FILES
-    processes: int = limits.PROCESSES
     network: bool = True
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     slot: str = ""
     uid: int = -1  # of its own; -1: the host's
+    born: bool = False  # the steps of its birth were taken
 
 
 class Holding(NamedTuple):
@@ -76,11 +76,21 @@ def uid_of(host: Host, runtime: int, slot: int) -> int:
     )
 
 
+def birth(slot: str, uid: int, host: Host) -> list[Step]:
+    """Say what a standby does to itself before its function is known, if that sees no more than all see."""
+    return [*_common_limits(uid, host), ("view", slot, limits.EPHEMERAL_STORAGE_MB[0], uid, (), ())]
+
+
 def plan(wanted: Limits, host: Host) -> list[Step]:
     """Say, in order, what the worker does to itself."""
-    steps = _resource_limits(wanted, host)
-    if host.view:
-        steps.append(("view", wanted.slot, wanted.file_mb, wanted.uid, wanted.reads, wanted.writes))
+    steps: list[Step] = []
+    if not wanted.born:
+        steps += _common_limits(wanted.uid, host)
+        if host.view:
+            steps.append(("view", wanted.slot, wanted.file_mb, wanted.uid, wanted.reads, wanted.writes))
+    elif wanted.file_mb != limits.EPHEMERAL_STORAGE_MB[0]:
+        steps.append(("resize", wanted.file_mb))
+    steps += _own_limits(wanted, host)
     if host.empty_network and not wanted.network:
         steps.append(("no_network",))
     if wanted.uid >= 0:
@@ -96,27 +106,28 @@ def plan(wanted: Limits, host: Host) -> list[Step]:
             steps.append(("landlock", host.landlock, wanted.network, files))
         if host.seccomp:
             steps.append(("seccomp",))
-        steps.append(("exit_on_cpu_signal",))
     return steps
 
 
-def _resource_limits(wanted: Limits, host: Host) -> list[Step]:
-    # Only a stop for runaways: the watch holds the memory that is resident, 64 plain threads alone need 532 MB of this.
-    data = 2 * wanted.memory_mb * limits.MB + 1024 * limits.MB
-    steps: list[Step] = [
-        ("rlimit", "CORE", 0),
-        ("rlimit", "NOFILE", wanted.open_files),
-        ("rlimit", "FSIZE", wanted.file_mb * limits.MB),
-    ]
-    if host.system == "linux":  # macOS accepts RLIMIT_DATA and ignores it
-        steps += [("rlimit", "DATA", data), ("rlimit", "MSGQUEUE", 0)]
+def _common_limits(uid: int, host: Host) -> list[Step]:
+    steps: list[Step] = [("rlimit", "CORE", 0), ("rlimit", "NOFILE", limits.OPEN_FILES)]
+    if host.system == "linux":
+        steps += [("rlimit", "MSGQUEUE", 0), ("exit_on_cpu_signal",)]
     if host.pid_max:
-        steps.append(("pid_max", RESERVED_PIDS + wanted.processes))
-    if wanted.uid >= 0:
-        steps.append(("rlimit", "NPROC", wanted.processes))
+        steps.append(("pid_max", RESERVED_PIDS + limits.PROCESSES))
+    if uid >= 0:
+        steps.append(("rlimit", "NPROC", limits.PROCESSES))
     elif host.user_namespace and not host.pid_max:
         # Counted for all sandboxes of the zygote's user namespace together: room for a thousand idle ones.
-        steps.append(("rlimit", "NPROC", limits.SANDBOXES + wanted.processes))
+        steps.append(("rlimit", "NPROC", limits.SANDBOXES + limits.PROCESSES))
+    return steps
+
+
+def _own_limits(wanted: Limits, host: Host) -> list[Step]:
+    steps: list[Step] = [("rlimit", "FSIZE", wanted.file_mb * limits.MB)]
+    if host.system == "linux":  # macOS accepts it and ignores it
+        # Only a stop for runaways: the watch holds the memory that is resident, 64 threads alone need 532 MB of this.
+        steps.append(("rlimit", "DATA", 2 * wanted.memory_mb * limits.MB + 1024 * limits.MB))
     return steps
 
 

@@ -130,17 +130,21 @@ def _copy_links(root: str, path: str) -> str | None:
 
 def prepare_slot(slot: str, size_mb: int, owner: int) -> None:
     """Give a slot a file system of its own, that ends when the slot is removed."""
-    mounts.mount(
-        "tmpfs",
-        slot,
-        mounts.NOSUID | mounts.NODEV,
-        f"mode=0755,size={size_mb}m,nr_inodes={size_mb * _INODES_A_MB}",
-    )
+    mounts.mount("tmpfs", slot, mounts.NOSUID | mounts.NODEV, f"mode=0755,{_size(size_mb)}")
     os.mkdir(f"{slot}/proc")
     for name in ("tmp", "shm"):
         os.mkdir(f"{slot}/{name}")
         os.chmod(f"{slot}/{name}", 0o1777)  # noqa: S103 - a /tmp
         os.chown(f"{slot}/{name}", owner, owner)
+
+
+def resize_slot(size_mb: int) -> None:
+    """Give the slot that was entered another size."""
+    mounts.mount("tmpfs", "/tmp", mounts.NOSUID | mounts.NODEV | mounts.REMOUNT, _size(size_mb))
+
+
+def _size(size_mb: int) -> str:
+    return f"size={size_mb}m,nr_inodes={size_mb * _INODES_A_MB}"
 
 
 def enter(namespace: int, slot: str, paths: Iterable[str], extra: Extra) -> None:

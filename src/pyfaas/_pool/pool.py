@@ -290,17 +290,16 @@ class Pool:
         return sandbox
 
     def _make(self, shelf: Shelf, owner: object, kind: str, *, suppressed: bool = False) -> Sandbox:
-        sandbox = self.supply.blank(owner, shelf.function.options.preload)
+        with self._lock:
+            self.check_open()
+            slot = shelf.slots.pop()[0] if shelf.slots else ""
+        job = Job(shelf.function, shelf.handler, kind, shelf.tenant)
         try:
-            with self._lock:
-                self.check_open()
-                slot = shelf.slots.pop()[0] if shelf.slots else ""
-            sandbox.shelf = shelf
-            job = Job(shelf.function, shelf.handler, kind, shelf.tenant)
-            self.supply.settle(sandbox, job, slot, suppressed=suppressed)
+            sandbox = self.supply.make(owner, job, slot, suppressed=suppressed)
         except BaseException:
-            self.supply.retire(sandbox)
+            self.supply.remove_slots([slot])
             raise
+        sandbox.shelf = shelf
         return sandbox
 
     def _load_ahead(self) -> None:

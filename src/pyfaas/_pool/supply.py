@@ -1,7 +1,7 @@
 """
 Where sandboxes come from and where they go: the zygote, the blank one on stand-by, the slots, the dying.
 
-    blank() ──► settle(function) ──► at work, idle, at work ... (pool.py) ──► retire() ──► bury()
+    make(job) ──► at work, idle, at work ... (pool.py) ──► retire() ──► bury()
 
 Nothing here knows of permits or calls. One lock for what is kept, one for starting the zygote; neither is held while a
 process is waited for.
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from pyfaas import limits
 from pyfaas._confine.plan import Host, hold, missing, uid_of
 from pyfaas._sandbox.branch import Branch
-from pyfaas._sandbox.packing import Job, pack_init
+from pyfaas._sandbox.packing import Job, extra_reads, pack_birth, pack_init
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making
 from pyfaas._sandbox.sandbox import Sandbox
 from pyfaas._sandbox.slots import Slots
@@ -109,26 +109,50 @@ class Supply:
                 self.standby = None
         if standby is not None and standby.zygote is zygote:
             standby.close()
+            self.remove_slots([standby.slot])
         for one in dict.fromkeys([*gone, zygote]):
             self._drop_idle_of(one)
             one.close()
 
     # -- making --------------------------------------------------------------------------------------------------------
 
-    def blank(self, owner: object, modules: tuple[str, ...] = ()) -> Sandbox:
-        """Give a blank sandbox with these modules: the one on stand-by, or a new one. Raises HostError."""
-        if modules:
-            return self._make(owner, modules)
-        with self._lock:
-            sandbox, self.standby = self.standby, None
-            if sandbox is not None:
-                sandbox.owner = owner
+    def make(self, owner: object, job: Job, slot: str, *, suppressed: bool = False) -> Sandbox:
+        """
+        Make the sandbox of a job, of the one on stand-by if that will do; ``slot``: of a sandbox that crashed.
+
+        Raises HostError, and ConfigurationError for what the function is granted and does not exist.
+        """
+        options = job.function.options
+        reads = extra_reads(job.function, self.zygote())
+        plain = not (options.preload or options.writes or reads or slot)
+        sandbox = self._take_standby(owner, plain=plain) if not options.preload else None
         if sandbox is None:
-            return self._make(owner)
+            sandbox = self._make(owner, options.preload)
+        try:
+            with self._lock:
+                sandbox.slot = sandbox.slot or slot or self.slots.make()
+            init = pack_init(job, sandbox, reads, self._uid_of(sandbox))
+            sandbox.assign(init, float(options.timeout), options.memory * limits.MB, suppressed=suppressed)
+        except BaseException:
+            self.retire(sandbox)
+            raise
+        return sandbox
+
+    def _uid_of(self, sandbox: Sandbox) -> int:
+        return uid_of(sandbox.zygote.host, self.slots.number, self.slots.number_of(sandbox.slot))
+
+    def _take_standby(self, owner: object, *, plain: bool) -> Sandbox | None:
+        """Take the one on stand-by; one that was born sees what all see, which is not enough for every function."""
+        with self._lock:
+            sandbox = self.standby
+            if sandbox is None or (sandbox.born and not plain):
+                return None
+            self.standby = None
+            sandbox.owner = owner
         if sandbox.zygote is self.current:
             return sandbox
         self.retire(sandbox)
-        return self._make(owner)
+        return None
 
     def _make(self, owner: object, modules: tuple[str, ...] = ()) -> Sandbox:
         for attempt in range(2):
@@ -151,15 +175,6 @@ class Supply:
                 return sandbox
         raise InternalError("a loop of two ended")
 
-    def settle(self, sandbox: Sandbox, job: Job, slot: str, *, suppressed: bool = False) -> None:
-        """Give a blank sandbox its function and its directory."""
-        options = job.function.options
-        with self._lock:
-            sandbox.slot = slot or self.slots.make()
-        uid = uid_of(sandbox.zygote.host, self.slots.number, self.slots.number_of(sandbox.slot))
-        init = pack_init(job, sandbox.zygote, sandbox.slot, sandbox.number, uid)
-        sandbox.assign(init, float(options.timeout), options.memory * limits.MB, suppressed=suppressed)
-
     def want_standby(self) -> None:
         """A cold start is over: let the watch make the next blank one, after the answer and not beside it."""
         if self.standby is None:
@@ -171,7 +186,13 @@ class Supply:
         if not self._standby_wanted or self.standby is not None:
             return
         self._standby_wanted = False
-        self._keep_standby(self._make(self))
+        sandbox = self._make(self)
+        host = sandbox.zygote.host
+        if host.view:
+            with self._lock:
+                sandbox.slot = self.slots.make()
+            sandbox.be_born(pack_birth(sandbox.slot, self._uid_of(sandbox), host))
+        self._keep_standby(sandbox)
 
     def _keep_standby(self, sandbox: Sandbox) -> None:
         with self._lock:

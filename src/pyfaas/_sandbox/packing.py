@@ -15,9 +15,10 @@ import sys
 import threading
 from typing import Any, NamedTuple
 
-from pyfaas._confine.plan import Limits, plan
+from pyfaas._confine.plan import Host, Limits, birth, plan
 from pyfaas._confine.view import code_of, is_below, readable_by_others
 from pyfaas._sandbox.parent import Zygote, home_directory, search_path
+from pyfaas._sandbox.sandbox import Sandbox
 from pyfaas.errors import ConfigurationError
 from pyfaas.functions import Function
 
@@ -143,18 +144,26 @@ def _culprit(function: Function[Any, Any]) -> str:
     return ""
 
 
-def pack_init(job: Job, zygote: Zygote, slot: str, number: int, uid: int) -> bytes:
+def extra_reads(function: Function[Any, Any], zygote: Zygote) -> tuple[str, ...]:
     """
-    Give the payload of an INIT frame; ``uid`` is a user of the sandbox's own.
+    List what this function is shown and others are not: what it was granted, and code of its own.
 
     Raises ConfigurationError for what is granted and does not exist.
     """
-    function = job.function
+    return (*_granted(function), *_code_beside(function, search_path(), zygote.search_path))
+
+
+def pack_birth(slot: str, uid: int, host: Host) -> bytes:
+    """Give the payload of a BIRTH frame."""
+    return pickle.dumps(birth(slot, uid, host), pickle.HIGHEST_PROTOCOL)
+
+
+def pack_init(job: Job, sandbox: Sandbox, reads: tuple[str, ...], uid: int) -> bytes:
+    """Give the payload of an INIT frame; ``reads`` is ``extra_reads`` of the job, ``uid`` a user of its own."""
+    function, slot, zygote = job.function, sandbox.slot, sandbox.zygote
     options = function.options
     host = zygote.host
     directory = "/tmp" if host.view else slot
-    path = search_path()
-    reads = (*_granted(function), *_code_beside(function, path, zygote.search_path))
     if options.writes or not readable_by_others(reads):
         uid = -1  # a stranger to those files; so it stays who the host is, without its capabilities
     may_use = Limits(
@@ -166,6 +175,7 @@ def pack_init(job: Job, zygote: Zygote, slot: str, number: int, uid: int) -> byt
         writes=tuple(options.writes),
         slot=slot,
         uid=uid,
+        born=sandbox.born,
     )
     wanted = {
         "handler": job.handler,
@@ -178,8 +188,8 @@ def pack_init(job: Job, zygote: Zygote, slot: str, number: int, uid: int) -> byt
         "network": options.network,
         "cpu_seconds": options.cpu_allowance(),
         "directory": directory,
-        "sys_path": path,
-        "environment": environment(function, directory, f"{zygote.mark}{number:016x}", job.kind),
+        "sys_path": search_path(),
+        "environment": environment(function, directory, f"{zygote.mark}{sandbox.number:016x}", job.kind),
         "steps": plan(may_use, host),
     }
     return pickle.dumps(wanted, pickle.HIGHEST_PROTOCOL)

@@ -5,7 +5,8 @@ Every frame is a header of 33 bytes and a payload of up to 6 MB:
 
     size u32 | kind u8 | sequence u32 | 24 bytes that depend on the kind | payload
 
-    host ──► worker   INIT     what to load, once                       sequence 0
+    host ──► worker   BIRTH    to one on stand-by: what to do to itself already    sequence 0
+                      INIT     what to load, once                       sequence 0
                       INVOKE   time budget f64, request id 16 bytes     sequence 1, 2, 3 ... + the event
     worker ──► host   HELLO    a blank worker lives; its pidfd rides along
                       READY    the handler is loaded; init time f64
@@ -35,7 +36,7 @@ INVOCATION = Struct("<IBId16s")
 ANSWER = Struct("<IBIddQ")
 HEADER_BYTES = HEADER.size
 
-INIT, INVOKE = 1, 2
+INIT, INVOKE, BIRTH = 1, 2, 3
 HELLO, READY, FAULT, VALUE, ERROR = 17, 18, 19, 20, 21
 
 BLANK, STANDBY, OPEN, FAILED = "blank", "standby", "open", "failed"
@@ -87,9 +88,9 @@ class Invocation(NamedTuple):
     payload: bytes | bytearray
 
 
-def init_frame(payload: bytes) -> bytes:
-    """Say what to load."""
-    return HEADER.pack(len(payload), INIT, 0, _NOTHING) + payload
+def init_frame(payload: bytes, kind: int = INIT) -> bytes:
+    """Say what to load, or (``BIRTH``) what to do before that is known."""
+    return HEADER.pack(len(payload), kind, 0, _NOTHING) + payload
 
 
 def answer_header(kind: int, sequence: int, started_at: float, duration: float, log_end: int, size: int) -> bytes:
@@ -301,5 +302,5 @@ class WorkerPeer(_Inbox):
         return data[at:]
 
     def _admit(self, size: int, kind: int) -> None:  # noqa: ARG002 - the host may send any size
-        if kind not in (INIT, INVOKE):
+        if kind not in (INIT, INVOKE, BIRTH):
             raise ProtocolError(f"a frame of kind {kind} from the host")

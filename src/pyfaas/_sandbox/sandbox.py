@@ -55,6 +55,7 @@ class Sandbox:
     """One sandbox, seen from the host."""
 
     __slots__ = (
+        "born",
         "calls",
         "channel",
         "cpu_base",
@@ -101,6 +102,7 @@ class Sandbox:
         self.dying = False
         self.pipelined = False
         self.provisioned = False
+        self.born = False  # it has taken the first steps of confinement, in a slot of its own
         self.verdict = ""  # why the watch or a close ended it, before the socket told
         self.calls = 0
         self.max_memory = 0
@@ -123,6 +125,12 @@ class Sandbox:
                 raise
             finally:
                 theirs.close()
+
+    def be_born(self, steps: bytes) -> None:
+        """Have a standby take the first steps; should they fail, whoever takes it finds it dead and takes another."""
+        self.born = True
+        with contextlib.suppress(OSError):
+            self.channel.send(protocol.init_frame(steps, protocol.BIRTH), DONTWAIT)
 
     def assign(self, init: bytes, timeout: float, memory_bytes: int, *, suppressed: bool) -> None:
         """Make it the sandbox of one function; ``suppressed``: init runs inside the first call's time-out."""

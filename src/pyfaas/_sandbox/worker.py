@@ -3,6 +3,7 @@ The worker: a sandbox from inside. (child side; standard library only)
 
 Forked blank from the zygote, as PID 1 of a namespace of its own. It says HELLO, and from then on does what frames say:
 
+    BIRTH  ──► what can be done before its function is known (a standby)
     INIT   ──► limits, environment, directory, streams ──► the loader ──► READY or FAULT
     INVOKE ──► the handler ──► VALUE or ERROR, written before the next frame is read
 
@@ -103,6 +104,10 @@ class Worker:
         """Take frames until the host hangs up."""
         recv, receive = self.wire.recv, self.peer.receive
         frames = self._first_frames()
+        if frames[0].kind == protocol.BIRTH:
+            apply(pickle.loads(frames.pop(0).payload), self.grounds)  # noqa: S301 - the host's own bytes
+            rehearse()
+            frames = frames or self._first_frames()
         call = self._init(frames.pop(0))
         while True:
             for frame in frames:
@@ -176,6 +181,7 @@ class Worker:
         _port.opened(SandboxPort(wanted["function"]))
         self.network = wanted["network"]
         apply(wanted["steps"], self.grounds)
+        self.grounds.close()
         os.chdir(wanted["directory"])
 
     def _shape(self, handler: Callable[..., Any], wanted: dict[str, Any]) -> Callable[[Any, Context], Any]:
