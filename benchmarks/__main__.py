@@ -1,5 +1,5 @@
 """
-Measure what is promised: ``python -m benchmarks [--quick] [--rounds N] [warm starts streams crowd rest large]``.
+Measure what is promised: ``python -m benchmarks [--quick] [--rounds N] [warm starts streams crowd rest large many]``.
 
 Prints the tables, and writes docs/reference/promises.md and its plot when all themes ran in full.
 """
@@ -10,10 +10,18 @@ import argparse
 import time
 from pathlib import Path
 
-from benchmarks import crowd, large, report, rest, starts, streams, warm
+from benchmarks import crowd, large, many, report, rest, starts, streams, warm
 from benchmarks.measure import ROOT, Chapter, machine
 
-THEMES = {"warm": warm, "starts": starts, "streams": streams, "crowd": crowd, "rest": rest, "large": large}
+THEMES = {
+    "warm": warm,
+    "starts": starts,
+    "streams": streams,
+    "crowd": crowd,
+    "rest": rest,
+    "large": large,
+    "many": many,
+}
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 import attrs
@@ -31,6 +30,35 @@ class Ticket:
     shelf: Shelf
 
 
+class Queues:
+    """Who waits for one budget: a queue for each shelf, and the shelves in the order of their turns."""
+
+    def __init__(self) -> None:
+        self.queues: list[list[Ticket]] = []
+
+    def all(self) -> list[Ticket]:
+        return [ticket for queue in self.queues for ticket in queue]
+
+    def join(self, ticket: Ticket) -> None:
+        for queue in self.queues:
+            if queue[0].shelf is ticket.shelf:
+                queue.append(ticket)
+                return
+        self.queues.append([ticket])
+
+    def serve(self) -> Ticket:
+        queue = self.queues.pop(0)
+        ticket = queue.pop(0)
+        self.queues += [queue] if queue else []
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        for queue in self.queues:
+            if ticket in queue:
+                queue.remove(ticket)
+        self.queues = [queue for queue in self.queues if queue]
+
+
 class Accounts(RuleBasedStateMachine):
     """Everything that a pool tells its ledger, in any order, against the plainest books one can keep."""
 
@@ -42,11 +70,11 @@ class Accounts(RuleBasedStateMachine):
         self.shelves: list[Shelf] = []
         self.homes: list[Shelf] = []  # of functions that keep tenants apart
         self.working: list[Box] = []
-        self.lines: dict[int, deque[Ticket]] = {}
+        self.lines: dict[int, Queues] = {}
         self.count = 0
 
-    def _line(self, budget: Budget) -> deque[Ticket]:
-        return self.lines.setdefault(id(budget), deque())
+    def _line(self, budget: Budget) -> Queues:
+        return self.lines.setdefault(id(budget), Queues())
 
     def _start(self, shelf: Shelf, action: Assign | Spawn, last: Any) -> None:
         """A call got its turn."""
@@ -62,7 +90,7 @@ class Accounts(RuleBasedStateMachine):
     def _serve(self, grants: list[Grant]) -> None:
         for grant in grants:
             ticket: Ticket = grant.turn
-            assert self._line(ticket.shelf.budget).popleft() is ticket, "first come, first served"
+            assert self._line(ticket.shelf.budget).serve() is ticket, "each in its turn"
             if isinstance(grant.action, Assign):
                 assert grant.action.sandbox.shelf is ticket.shelf, "nobody gets another function's sandbox"
                 assert grant.action.sandbox not in self.working
@@ -118,7 +146,7 @@ class Accounts(RuleBasedStateMachine):
             assert not may
             own = shelf.budget is not self.ledger.account
             assert action.reason == f"{'ReservedFunction' * own}ConcurrentInvocationLimitExceeded"
-            self._line(shelf.budget).append(ticket)
+            self._line(shelf.budget).join(ticket)
         else:
             assert may
             self._start(shelf, action, last)
@@ -134,14 +162,14 @@ class Accounts(RuleBasedStateMachine):
         else:
             self._serve(self.ledger.give_back(box.shelf, box))
 
-    @precondition(lambda self: any(self.lines.values()))
+    @precondition(lambda self: any(line.all() for line in self.lines.values()))
     @rule(data=st.data())
     def give_up(self, data: st.DataObject) -> None:
-        ticket = data.draw(st.sampled_from([ticket for line in self.lines.values() for ticket in line]))
+        ticket = data.draw(st.sampled_from([ticket for line in self.lines.values() for ticket in line.all()]))
         budget = ticket.shelf.budget
         assert self.ledger.cancel(ticket, budget)
         assert not self.ledger.cancel(ticket, budget), "a turn is given up once"
-        self._line(budget).remove(ticket)
+        self._line(budget).leave(ticket)
 
     @precondition(lambda self: self.shelves)
     @rule(data=st.data(), asked=st.booleans())
@@ -219,7 +247,7 @@ class Accounts(RuleBasedStateMachine):
     def nobody_waits_while_a_permit_is_free(self) -> None:
         for shelf in self.shelves:
             budget = shelf.budget
-            assert [call.turn for call in budget.waiting] == list(self._line(budget))
+            assert [call.turn for call in budget.waiting] == self._line(budget).all()
             assert not (budget.waiting and budget.free > 0)
 
     @invariant()
@@ -235,7 +263,7 @@ class Accounts(RuleBasedStateMachine):
     @invariant()
     def what_is_retired_is_forgotten_once_nothing_holds_it(self) -> None:
         for shelf in self.shelves:
-            if shelf.retired and not shelf.live and not any(call.shelf is shelf for call in shelf.budget.waiting):
+            if shelf.retired and not shelf.live and not shelf.budget.waiting.of(shelf):
                 self.ledger.forget_if_empty(shelf)  # a call that gave up may have been the last to hold it
                 self._serve(self.ledger.spare())
                 assert shelf not in self.ledger.shelves.values()

@@ -12,18 +12,19 @@ process in here.
     expired(now)           ──► sandboxes to evict
 
 A permit is the right to have one sandbox at work. They come from a budget: the runtime's ``concurrency``, or a
-function's own ``reserved_concurrency``, which is taken out of the runtime's. Calls that wait for the same budget are
-served first come, first served, so nobody starves; idle sandboxes are taken last in, first out, so that caches stay
-warm and the surplus shows.
+function's own ``reserved_concurrency``, which is taken out of the runtime's. Functions (and tenants) whose calls wait
+for the same budget are served in turn, so a burst on one starves nobody else; idle sandboxes are taken last in, first
+out, so that caches stay warm and the surplus shows.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
+
+from pyfaas._pool.line import Line
 
 
 @attrs.define(eq=False)
@@ -32,7 +33,7 @@ class Budget:
 
     size: int
     free: int
-    waiting: deque[Call] = attrs.field(factory=deque)
+    waiting: Line[Call] = attrs.field(factory=Line)
 
 
 @attrs.define(eq=False)
@@ -166,7 +167,7 @@ class Ledger:
             return
         if not shelf.retired and (shelf.tenant is None or shelf.slots):
             return
-        if any(call.shelf is shelf for call in shelf.budget.waiting):
+        if shelf.budget.waiting.of(shelf):
             return
         if shelf.tenant is None and len(self.shelves_of(shelf.function)) > 1:
             return  # its tenants come first
@@ -283,7 +284,7 @@ class Ledger:
 
     def _serve(self, budget: Budget) -> Iterator[Grant]:
         while budget.waiting and budget.free > 0:
-            call = budget.waiting.popleft()
+            call = budget.waiting.pop()
             yield Grant(call.turn, self._admit(call.shelf))
 
     def spare(self) -> list[Grant]:
@@ -293,7 +294,7 @@ class Ledger:
     def keep_in_line(self, shelf: Shelf, turn: Any) -> None:
         """See that a call that waits has a place in the line."""
         if all(call.turn is not turn for call in shelf.budget.waiting):
-            shelf.budget.waiting.appendleft(Call(shelf, turn))
+            shelf.budget.waiting.append_first(Call(shelf, turn))
 
     def recount(self, at_work: Iterable[Shelf]) -> None:
         """Make every count anew from what is there: one permit for each of these shelves, and the idle ones."""

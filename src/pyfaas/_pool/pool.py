@@ -538,7 +538,7 @@ class Pool:
             self.closed = True
             for budget in {id(s.budget): s.budget for s in self.ledger.shelves.values()}.values():
                 while budget.waiting:
-                    call: Call = budget.waiting.popleft()
+                    call: Call = budget.waiting.pop()
                     call.turn.grant(InvokeError("the runtime was closed while this call waited"))
             try:
                 self._idle_again.wait_for(lambda: not self.running, drain)

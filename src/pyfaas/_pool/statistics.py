@@ -55,12 +55,11 @@ class RuntimeStatistics:
 def count(function: Any, shelves: Sequence[Shelf]) -> FunctionStatistics:
     """Count one function, whose shelves these are; under the pool's lock."""
     counts = shelves[0].counts if shelves else Counts()
-    line = shelves[0].budget.waiting if shelves else ()
     return FunctionStatistics(
         name=function.name,
         live=sum(shelf.live for shelf in shelves),
         idle=sum(len(shelf.idle) for shelf in shelves),
         in_flight=sum(shelf.in_flight for shelf in shelves),
-        waiting=sum(call.shelf.function is function for call in line),
+        waiting=sum(shelf.budget.waiting.of(shelf) for shelf in shelves),
         **attrs.asdict(counts),
     )

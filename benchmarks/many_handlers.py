@@ -1,0 +1,49 @@
+"""Handlers of the benches with many functions, tenants and sandboxes."""
+
+from __future__ import annotations
+
+import time
+import types
+from typing import Any
+
+from pyfaas import Context, Function, function
+
+
+@function(preload=["numpy"], max_invocations=1)
+def total(event: dict[str, Any]) -> float:
+    """Use NumPy; each call has a new sandbox."""
+    import numpy as np
+
+    return float(np.sum([event["id"], 1]))
+
+
+@function(tenant_isolated=True, timeout=30)
+def whose(event: dict[str, Any], context: Context) -> str | None:
+    """Tell the tenant: as many tenants, so many sandboxes."""
+    return context.tenant_id
+
+
+@function(timeout=30)
+def nap(event: dict[str, Any]) -> None:
+    """Sleep."""
+    time.sleep(event["seconds"])
+
+
+def work(event: dict[str, Any]) -> dict[str, Any]:
+    """Work for about 1 ms."""
+    until = time.perf_counter() + 0.001
+    while time.perf_counter() < until:
+        pass
+    return event
+
+
+def _neighbour(number: int) -> Function[Any, Any]:
+    """Declare one more function that works, under a name of its own at the top of this module."""
+    name = f"neighbour_{number}"
+    handler = types.FunctionType(work.__code__, globals(), name)
+    handler.__qualname__ = name
+    globals()[name] = made = function(timeout=60)(handler)
+    return made
+
+
+neighbours = [_neighbour(number) for number in range(100)]
