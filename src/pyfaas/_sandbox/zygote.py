@@ -86,14 +86,22 @@ def _import_all(modules: list[str], *, needed: bool = False) -> str:
 
 def _threads() -> str:
     """Tell of threads that were started; those of BLAS libraries end by themselves at a fork, and begin anew."""
-    if len(os.listdir("/proc/self/task")) > 1:
+    if _count_threads() > 1:
         child = _fork()
         if child == 0:
             os._exit(0)
         os.waitpid(child, 0)
-        if len(os.listdir("/proc/self/task")) > 1:
+        if _count_threads() > 1:
             return "importing them starts threads, which no fork takes along"
     return ""
+
+
+def _count_threads() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:  # macOS tells of Python's own alone
+        threading = sys.modules.get("threading")
+        return threading.active_count() if threading is not None else 1
 
 
 class Zygote:
