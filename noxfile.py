@@ -193,9 +193,11 @@ def arrows(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The promises against peers, side by side."""
+    """The promises against peers, side by side; and, in a full run, what each pool holds when something goes wrong."""
     install(session, "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)
+    if not session.posargs:
+        session.run("python", "-m", "benchmarks.faults")
 
 
 @nox.session

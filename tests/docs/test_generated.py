@@ -27,3 +27,14 @@ generate = load()
 def test_a_table_is_current(name: str) -> None:
     page, text = generate.page_with(name)
     assert page.read_text("utf-8") == text, f"{page} is out of date: run python docs/generate.py"
+
+
+def test_the_readme_shows_the_faults_as_they_were_last_seen() -> None:
+    begin, end = "<!-- faults: made by python -m benchmarks.faults -->", "<!-- end of faults -->"
+    root = SCRIPT.parents[1]
+    tables = [
+        (root / name).read_text("utf-8").partition(begin)[2].partition(end)[0].strip()
+        for name in ("README.md", "docs/reference/faults.md")
+    ]
+    assert tables[0] == tables[1]
+    assert "| pyfaas | yes | yes | yes | yes | yes | yes | yes | yes |" in tables[0]
