@@ -155,7 +155,7 @@ class Supply:
         return None
 
     def _make(self, owner: object, modules: tuple[str, ...] = ()) -> Sandbox:
-        for attempt in range(2):
+        for attempt in range(3):  # a branch may be found dead, then the zygote
             zygote = self.zygote()
             try:
                 zygote = self._source(modules)
@@ -166,14 +166,14 @@ class Supply:
                 self.forget(zygote)
                 if self.current is not None and self.current.is_gone():  # a branch of it was the first to tell
                     self.forget(self.current)
-                if attempt:
-                    raise HostError(f"the process that makes sandboxes died twice: {error}") from error
+                if attempt == 2:
+                    raise HostError(f"the process that makes sandboxes dies and dies: {error}") from error
             except OSError as error:
                 raise HostError(f"no sandbox could be made: {error}") from error
             else:
                 self.spawned += 1
                 return sandbox
-        raise InternalError("a loop of two ended")
+        raise InternalError("a loop of three ended")
 
     def want_standby(self) -> None:
         """A cold start is over: let the watch make the next blank one, after the answer and not beside it."""

@@ -213,11 +213,9 @@ class Zygote:
         return -1 if self._process is None else self._process.pid
 
     def is_gone(self) -> bool:
-        """Tell whether it has ended; where there is no pidfd, nobody knows."""
-        if self._pidfd < 0:
-            return False
+        """Tell whether it has hung up: so it does in dying, a moment before those below it are dead."""
         poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
+        poll.register(self._control, 0)
         return bool(poll.poll(0))
 
     def close(self) -> None:
