@@ -29,9 +29,12 @@ class Grounds(NamedTuple):
 
 
 def _view(grounds: Grounds, slot: str, size_mb: int, uid: int, reads: tuple[str, ...], writes: tuple[str, ...]) -> None:
-    if not os.path.isdir(f"{slot}/tmp"):
+    kept = root.is_prepared(slot)
+    if not kept:
         root.prepare_slot(slot, size_mb, uid if uid >= 0 else os.geteuid())
     root.enter(grounds.namespace, slot, grounds.paths, root.Extra(reads, writes))
+    if kept:
+        root.resize_slot(size_mb)  # it may be that of a standby which died before it was given its function's size
     socket.sethostname("sandbox")
 
 

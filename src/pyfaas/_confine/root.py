@@ -128,14 +128,20 @@ def _copy_links(root: str, path: str) -> str | None:
     return None
 
 
+def is_prepared(slot: str) -> bool:
+    """Tell whether a sandbox that had this slot before came to the end of ``prepare_slot``."""
+    return os.path.isdir(f"{slot}/tmp")
+
+
 def prepare_slot(slot: str, size_mb: int, owner: int) -> None:
-    """Give a slot a file system of its own, that ends when the slot is removed."""
+    """Give a slot a file system of its own, that ends when the slot is removed; ``tmp`` is there when all of it is."""
     mounts.mount("tmpfs", slot, mounts.NOSUID | mounts.NODEV, f"mode=0755,{_size(size_mb)}")
     os.mkdir(f"{slot}/proc")
-    for name in ("tmp", "shm"):
+    for name in ("shm", "new"):
         os.mkdir(f"{slot}/{name}")
         os.chmod(f"{slot}/{name}", 0o1777)  # noqa: S103 - a /tmp
         os.chown(f"{slot}/{name}", owner, owner)
+    os.rename(f"{slot}/new", f"{slot}/tmp")
 
 
 def resize_slot(size_mb: int) -> None:

@@ -50,6 +50,7 @@ class Pool:
         self.running: set[Sandbox] = set()
         self._making: dict[object, Shelf] = {}  # owners with a permit and no sandbox yet
         self._callers: dict[Turn, tuple[object, Shelf]] = {}  # owners that may have to wait
+        self._provisioning: set[Function[Any, Any]] = set()  # somebody waits for them, and will tell what goes wrong
         self._wait_when_full = when_full == "wait"
         self._keep_alive = keep_alive
         self._lock = threading.Lock()
@@ -266,10 +267,11 @@ class Pool:
             sandbox.close()
 
     def _watch(self) -> Watch:
-        if self.watch is None:
+        if self.watch is None or not self.watch.running:
             with self._lock:
                 if self.watch is None:
                     self.watch = Watch(self)
+                self.watch.start()
         return self.watch
 
     def _wake_watch(self) -> None:
@@ -305,7 +307,11 @@ class Pool:
     def _load_ahead(self) -> None:
         """Send new sandboxes the init of what is provisioned and missing; whoever takes one waits for the rest."""
         with self._lock:
-            missing = [shelf for shelf in self.ledger.shelves.values() if self.ledger.lacks(shelf)]
+            missing = [
+                shelf
+                for shelf in self.ledger.shelves.values()
+                if self.ledger.lacks(shelf) and shelf.function not in self._provisioning
+            ]
         for shelf in missing:
             sandbox = self._make(shelf, self, "provisioned-concurrency")
             sandbox.provisioned = True
@@ -321,14 +327,17 @@ class Pool:
 
     def provision(self, function: Function[Any, Any]) -> Trip[None]:
         """Load as many sandboxes as ``provisioned_concurrency`` says. Raises Lost where one does not load."""
-        shelf = self.shelf_of(function)
-        self._watch()
         owner = object()
         try:
+            self._provisioning.add(function)
+            shelf = self.shelf_of(function)
+            self._watch()
             yield from self._provision(shelf, owner)
         except BaseException:
             self.mend(owner)
             raise
+        finally:
+            self._provisioning.discard(function)
 
     def _provision(self, shelf: Shelf, owner: object) -> Trip[None]:
         while True:
@@ -558,7 +567,7 @@ class Pool:
         self.inherited_from = parent
         self._lock = threading.Lock()
         if self.watch is not None:
-            self.watch.close()
+            self.watch.abandon()
         self.supply.abandon()
         self.running.clear()
         self._making.clear()

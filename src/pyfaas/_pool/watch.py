@@ -31,41 +31,68 @@ _PRESSURE = b"some 150000 2000000\0"
 
 
 class Watch:
-    """The thread, and how to wake it."""
+    """
+    The thread, and how to wake it.
+
+    Ctrl-C may strike whoever starts it at any step; it strikes no thread but the main one. So all that must be closed
+    is opened in the thread, and starting may be said again until it is seen to run.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
-        self._pressure = _open_pressure()
+        self._reader = self._writer = self._pressure = -1
         self.parked = False
+        self.running = False
         self.stopping = False
         self.wakeups = 0
-        self._thread = threading.Thread(target=self._run, name="pyfaas-watch", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        self._first = threading.Lock()  # taken for good by the thread that is the watch
+        self._closing = threading.Lock()  # else a late wake-up would be written to whatever has the number next
+
+    def start(self) -> None:
+        """Start the thread, if it does not run."""
+        if not self.running:
+            threading.Thread(target=self._live, name="pyfaas-watch", daemon=True).start()
 
     def wake(self) -> None:
         """Let it look anew at what is due."""
         self.parked = False
-        with contextlib.suppress(OSError):
+        with self._closing, contextlib.suppress(OSError):
             os.write(self._writer, b"w")
 
     def stop(self) -> None:
-        """End the thread and close what it holds."""
+        """End the thread; it closes what it holds."""
         self.stopping = True
         self.wake()
-        if threading.current_thread() is not self._thread:
+        if self._thread is not None and threading.current_thread() is not self._thread:
             self._thread.join(5)
-        self.close()
 
-    def close(self) -> None:
-        """Close the descriptors; in a forked child this is all there is to do."""
-        for descriptor in (self._reader, self._writer, self._pressure):
+    def abandon(self) -> None:
+        """In a forked child, where the thread is not, close its descriptors. No lock is taken."""
+        self._closing = threading.Lock()
+        self._close()
+
+    def _close(self) -> None:
+        with self._closing:
+            held = self._reader, self._writer, self._pressure
+            self._reader = self._writer = self._pressure = -1
+        for descriptor in held:
             if descriptor >= 0:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
-        self._reader = self._writer = self._pressure = -1
+                os.close(descriptor)
+
+    def _live(self) -> None:
+        if not self._first.acquire(blocking=False):
+            return
+        self._thread = threading.current_thread()
+        self.running = True
+        try:
+            self._reader, self._writer = os.pipe()
+            os.set_blocking(self._reader, False)
+            os.set_blocking(self._writer, False)
+            self._pressure = _open_pressure()
+            self._run()
+        finally:
+            self._close()
 
     def _run(self) -> None:
         poll = select.poll()
