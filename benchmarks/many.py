@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
+from benchmarks import keepalive
 from benchmarks.measure import ROOT, Chapter, Promise, environment, milli, percentile, times
 
 MB = 1_048_576
@@ -21,6 +22,7 @@ def run(rounds: int, *, quick: bool) -> Chapter:
     _thousand(chapter, 100 if quick else 1000)
     _sleepers(chapter, 100 if quick else 500)
     _burst(chapter, 1000 if quick else 10_000)
+    chapter.promises.append(keepalive.promise())
     return chapter
 
 

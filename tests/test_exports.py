@@ -14,10 +14,10 @@ from support import SOURCE, output_of
 
 NAMES = {
     "AccessDenied", "BadResponse", "CannotConfine", "ConfigurationError", "Context", "EngineUnavailable",
-    "EventExpired", "Function", "FunctionError", "FunctionNotFound", "FunctionStatistics", "HandlerFailed", "Holding",
-    "HostError", "InitFailed", "InternalError", "InvalidEvent", "InvokeError", "OutOfMemory", "Outcome",
-    "PayloadTooLarge", "PyfaasError", "Report", "Runtime", "RuntimeStatistics", "SandboxDied", "StoreUnavailable",
-    "Throttled", "TimedOut", "__version__", "function",
+    "EventExpired", "FixedTime", "Function", "FunctionError", "FunctionNotFound", "FunctionStatistics",
+    "GreedyDual", "HandlerFailed", "Holding", "HostError", "HybridHistogram", "InitFailed", "InternalError",
+    "InvalidEvent", "InvokeError", "OutOfMemory", "Outcome", "PayloadTooLarge", "PyfaasError", "Report", "Runtime",
+    "RuntimeStatistics", "SandboxDied", "StoreUnavailable", "Throttled", "TimedOut", "__version__", "function",
 }  # fmt: skip
 
 

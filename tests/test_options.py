@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pyfaas import ConfigurationError, Runtime, function
+from pyfaas import ConfigurationError, FixedTime, Runtime, function
 from pyfaas.options import Options
 
 
@@ -208,7 +208,11 @@ RUNTIME_WRONG: list[tuple[str, list[Any], str]] = [
     ("confinement", ["", "none", None, False], "must be 'best' or 'strict' or 'off'"),
     ("drain", [-1, 3_601, "5", None, True], "must be a number of seconds from 0 to 3600"),
     ("durability", ["", "none", None], "must be 'full' or 'normal'"),
-    ("keep_alive", [-1, "5", None, True, float("nan")], "must be a number of seconds, at least 0"),
+    (
+        "keep_alive",
+        [-1, "5", None, True, float("nan"), FixedTime],
+        "must be a number of seconds, at least 0, or a policy",
+    ),
     ("functions", [1, "name", [handler]], "must be a module, a list of functions, or None"),
 ]
 

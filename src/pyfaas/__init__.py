@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyfaas._confine.plan import Holding
+    from pyfaas._pool.histogram import HybridHistogram
+    from pyfaas._pool.keepalive import FixedTime, GreedyDual
     from pyfaas._pool.statistics import FunctionStatistics, RuntimeStatistics
     from pyfaas._records import Outcome, Report
     from pyfaas.context import Context
@@ -51,6 +53,8 @@ _HOMES = {
     "pyfaas.runtime": ("Runtime",),
     "pyfaas.context": ("Context",),
     "pyfaas._records": ("Outcome", "Report"),
+    "pyfaas._pool.keepalive": ("FixedTime", "GreedyDual"),
+    "pyfaas._pool.histogram": ("HybridHistogram",),
     "pyfaas._pool.statistics": ("FunctionStatistics", "RuntimeStatistics"),
     "pyfaas._confine.plan": ("Holding",),
     "pyfaas.errors": (
@@ -87,13 +91,16 @@ __all__ = [
     "Context",
     "EngineUnavailable",
     "EventExpired",
+    "FixedTime",
     "Function",
     "FunctionError",
     "FunctionNotFound",
     "FunctionStatistics",
+    "GreedyDual",
     "HandlerFailed",
     "Holding",
     "HostError",
+    "HybridHistogram",
     "InitFailed",
     "InternalError",
     "InvalidEvent",

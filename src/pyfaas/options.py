@@ -7,7 +7,6 @@ Options whose machinery comes later are checked like the others and then refused
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -301,10 +300,3 @@ def check_tenant(options: Options, tenant: Any) -> None:
     elif not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
         right = "1 to 256 letters, digits, spaces and any of . _ : / = + - @"
         raise refuse("tenant", tenant, f"{right}: {options.name!r} keeps its tenants apart")
-
-
-def keep_alive_seconds(value: Any) -> float:
-    """Accept a keep-alive: a number of seconds, or for ever."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value) or value < 0:
-        raise refuse("keep_alive", value, "a number of seconds, at least 0 (policies are not available yet)")
-    return float(value)

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from pyfaas import _port, limits
 from pyfaas._payload import encode_event
+from pyfaas._pool.keepalive import KeepAlive, policy_of
 from pyfaas._records import Facts, Outcome
 from pyfaas._waits import Trip, run_async, run_blocking
 from pyfaas.errors import (
@@ -35,7 +36,7 @@ from pyfaas.errors import (
     InvokeError,
 )
 from pyfaas.functions import Function, declared
-from pyfaas.options import Check, check_tenant, keep_alive_seconds, one_of, seconds, whole
+from pyfaas.options import Check, check_tenant, one_of, seconds, whole
 
 if sys.platform != "win32":
     from pyfaas._confine.plan import Holding, hold, missing
@@ -76,7 +77,8 @@ class Runtime:
     - ``functions``: a module, a list of functions, or None for all that are declared; others are refused
     - ``concurrency``: permits, so many sandboxes work at once (AWS's account limit: 1,000)
     - ``when_full``: ``"raise"`` Throttled, or ``"wait"`` in line
-    - ``keep_alive``: seconds that an idle sandbox is kept; ``float("inf")`` for ever
+    - ``keep_alive``: seconds that an idle sandbox is kept, ``float("inf")`` for ever; or a policy: ``FixedTime``,
+      ``GreedyDual`` or ``HybridHistogram``
     - ``confinement``: ``"best"``; ``"strict"`` raises CannotConfine where a guarantee cannot be kept; ``"off"``
     - ``drain``: seconds that closing waits for calls in flight
 
@@ -93,7 +95,7 @@ class Runtime:
         durability: str = "full",
         concurrency: int = limits.CONCURRENCY,
         when_full: str = "raise",
-        keep_alive: float = limits.KEEP_ALIVE_SECONDS,
+        keep_alive: float | KeepAlive = limits.KEEP_ALIVE_SECONDS,
         confinement: str = "best",
         engine: str = "local",
         drain: float = 5.0,
@@ -114,7 +116,7 @@ class Runtime:
         _not_yet("store", store, None)
         _not_yet("durability", durability, "full")
         _not_yet("engine", engine, "local")
-        self._keep_alive = keep_alive_seconds(keep_alive)
+        self._keep_alive = policy_of(keep_alive)
         self._functions = _only_these(functions)
         self._number = next(_numbers)
         self._state = "new"

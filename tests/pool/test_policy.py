@@ -10,6 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pyfaas._pool.histogram import HybridHistogram
+from pyfaas._pool.keepalive import FixedTime, GreedyDual
 from pyfaas._pool.policy import Assign, Budget, Grant, Ledger, Shelf, Spawn, Wait
 
 KEEP_ALIVE = 10.0
@@ -21,6 +23,11 @@ class Box:
 
     shelf: Shelf
     idle_since: float = 0.0
+    taken_at: float = 0.0
+    clock: float = 0.0
+    calls: int = 1
+    init_seconds: float = 0.0
+    max_memory: int = 0
 
 
 @attrs.define(eq=False)
@@ -66,7 +73,7 @@ class Accounts(RuleBasedStateMachine):
     def begin(self, concurrency: int, spare: int) -> None:
         self.now = 0.0
         self.concurrency = concurrency
-        self.ledger = Ledger(concurrency, concurrency + spare)
+        self.ledger = Ledger(concurrency, concurrency + spare, FixedTime(KEEP_ALIVE))
         self.shelves: list[Shelf] = []
         self.homes: list[Shelf] = []  # of functions that keep tenants apart
         self.working: list[Box] = []
@@ -197,8 +204,8 @@ class Accounts(RuleBasedStateMachine):
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
         before = {id(shelf): shelf.live for shelf in self.shelves}
-        due = self.ledger.next_expiry(KEEP_ALIVE)
-        evicted = self.ledger.expired(self.now, KEEP_ALIVE)
+        due = self.ledger.next_change()
+        evicted = self.ledger.expired(self.now)
         self._serve(self.ledger.spare())
         assert bool(evicted) == (due is not None and due <= self.now)
         for box in evicted:
@@ -346,12 +353,12 @@ def test_permits_that_come_back_from_a_retired_function_serve_who_waits() -> Non
 
 @pytest.mark.parametrize("floor", [0, 1, 2])
 def test_expiry_leaves_the_provisioned_floor(floor: int) -> None:
-    ledger = Ledger(3, 3)
+    ledger = Ledger(3, 3, FixedTime(10))
     shelf = open_shelf(ledger, floor=floor)
     boxes = idle(ledger, shelf, 1.0, 2.0, 3.0)
-    assert ledger.next_expiry(10.0) == 11.0
-    assert ledger.expired(100.0, 10.0) == boxes[: 3 - floor]
-    assert ledger.next_expiry(10.0) is None
+    assert ledger.next_change() == 11.0
+    assert ledger.expired(100.0) == boxes[: 3 - floor]
+    assert ledger.next_change() is None
 
 
 def test_memory_pressure_takes_the_longer_idle_half_of_all_functions() -> None:
@@ -361,3 +368,82 @@ def test_memory_pressure_takes_the_longer_idle_half_of_all_functions() -> None:
     b, _ = idle(ledger, second, 2.0, 4.0)
     assert ledger.surplus() == [a, b, c]
     assert first.idle == [e]
+
+
+# -- with other policies than a fixed time -----------------------------------------------------------------------------
+
+
+def expects_a_call(ledger: Ledger) -> Shelf:
+    """Open a shelf that is called every 10 s and rests now, since 100.0; its sandbox has gone."""
+    shelf = open_shelf(ledger)
+    (box,) = idle(ledger, shelf, 10.0)
+    for ended in range(10, 110, 10):
+        box.taken_at = box.idle_since = float(ended)
+        ledger.learn(shelf, box, float(ended))
+    assert ledger.expired(100.0) == [box]
+    return shelf
+
+
+def often() -> HybridHistogram:
+    return HybridHistogram(bin_seconds=1, samples=3, margin=0.1)
+
+
+def test_a_function_that_expects_a_call_is_given_once_when_it_is_time() -> None:
+    ledger = Ledger(3, 3, often())
+    shelf = expects_a_call(ledger)
+    assert ledger.next_change() == 109.0
+    assert ledger.expected(108.9) == []
+    assert ledger.expected(109.0) == [shelf]
+    assert ledger.expected(110.0) == []
+    box = Box(shelf, 109.0)
+    assert ledger.arrived(shelf, box) == []
+    assert ledger.next_change() == pytest.approx(112.1)
+    assert ledger.expired(112.2) == [box]
+    assert ledger.next_change() is None
+
+
+def test_nothing_is_made_ahead_where_a_sandbox_is_there_or_no_room() -> None:
+    ledger = Ledger(3, 1, often())
+    shelf = expects_a_call(ledger)
+    other = open_shelf(ledger, "other")
+    idle(ledger, other, 101.0)
+    assert ledger.expected(120.0) == []
+    assert ledger.next_change() != 109.0, "else the watch would never sleep"
+    assert shelf.live == 0
+
+
+def test_a_tenant_that_expects_a_call_keeps_its_place_and_what_it_learned() -> None:
+    ledger = Ledger(3, 3, often())
+    home = ledger.add("function", None, 0, isolated=True)
+    assert home is not None
+    shelf = ledger.of_tenant(home, "a")
+    (box,) = idle(ledger, shelf, 10.0)
+    for ended in range(10, 110, 10):
+        box.taken_at = box.idle_since = float(ended)
+        ledger.learn(shelf, box, float(ended))
+    assert ledger.expired(100.0) == [box]
+    assert ledger.of_tenant(home, "a") is shelf
+    assert ledger.expected(109.0) == [shelf]
+    ledger.expired(109.0)
+    assert ledger.of_tenant(home, "a") is not shelf
+
+
+def test_where_memory_is_short_what_is_quickly_made_goes_first() -> None:
+    ledger = Ledger(9, 9, GreedyDual())
+    first, second = open_shelf(ledger, "slow to start"), open_shelf(ledger, "quick")
+    (slow,) = idle(ledger, first, 1.0)
+    (quick,) = idle(ledger, second, 2.0)
+    slow.init_seconds, quick.init_seconds = 2.0, 0.01
+    assert ledger.surplus() == [quick]
+    assert ledger.clock == 0.01
+    ledger.learn(first, slow, 3.0)
+    assert slow.clock == 0.01, "worth is measured from what had to go"
+
+
+def test_by_their_worth_one_makes_room_in_a_full_house() -> None:
+    ledger = Ledger(9, 2, GreedyDual())
+    first, second, third = (open_shelf(ledger, name) for name in ("slow to start", "quick", "third"))
+    (slow,) = idle(ledger, first, 1.0)
+    (quick,) = idle(ledger, second, 2.0)
+    slow.init_seconds, quick.init_seconds = 2.0, 0.01
+    assert ledger.request(third, object()) == Spawn((quick,))

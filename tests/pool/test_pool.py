@@ -17,6 +17,7 @@ import pytest
 
 import handlers
 from pyfaas import ConfigurationError, Function, InvokeError, Runtime, RuntimeStatistics, Throttled, function
+from pyfaas._pool.rounds import Rounds
 from support import is_alive, kill, reach, wait_until
 
 
@@ -405,7 +406,7 @@ def test_memory_pressure_lets_the_longer_idle_half_go(runtime: Runtime, tmp_path
     with held(runtime, tmp_path, 4):
         pass
     assert runtime.statistics().idle == 4
-    runtime._pool.relieve()
+    Rounds(runtime._pool).relieve()
     told = runtime.statistics()
     assert (told.idle, told.evicted) == (2, 2)
     assert runtime.invoke(handlers.until_there, {"until": "/"})

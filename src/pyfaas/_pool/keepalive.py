@@ -67,6 +67,17 @@ class KeepAlive(Protocol):
         """Begin with a function of which nothing is known."""
 
 
+def policy_of(value: Any) -> KeepAlive:
+    """Accept a policy, or seconds for short. Raises ConfigurationError."""
+    if not isinstance(value, (bool, type)):
+        if hasattr(value, "habits"):
+            return value  # type: ignore[no-any-return]
+        if isinstance(value, (int, float)) and value >= 0:
+            return FixedTime(float(value))
+    right = "a number of seconds, at least 0, or a policy: FixedTime(), GreedyDual() or HybridHistogram()"
+    raise refuse("keep_alive", value, right)
+
+
 def number(right: str, low: float, high: float = math.inf) -> Check:
     """Accept a number in a range."""
 

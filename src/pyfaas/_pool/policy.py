@@ -19,11 +19,13 @@ out, so that caches stay warm and the surplus shows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
 
+from pyfaas._pool.keepalive import FixedTime, Habits, KeepAlive
 from pyfaas._pool.line import Line
 
 
@@ -54,6 +56,7 @@ class Shelf:
     key: Any
     function: Any
     budget: Budget
+    habits: Habits
     floor: int = 0  # provisioned: so many stay, however long idle
     tenant: str | None = None
     most_calls: int | None = None  # of one sandbox
@@ -64,6 +67,12 @@ class Shelf:
     retired: bool = False
     handler: Any = None  # how it travels, once that is known
     slots: list[tuple[str, float]] = attrs.field(factory=list)  # directories that crashed sandboxes left, and when
+
+    def goes_at(self) -> float:
+        """Tell when the sandbox that is idle for longest goes; infinity if it stays."""
+        if not self.idle or self.live <= self.floor:
+            return math.inf
+        return self.habits.until(self.idle[0].idle_since, self.in_flight > 0)
 
 
 @attrs.define(eq=False)
@@ -106,8 +115,11 @@ class Grant:
 class Ledger:
     """All that is known, and every decision."""
 
-    def __init__(self, concurrency: int, sandboxes: int) -> None:
+    def __init__(self, concurrency: int, sandboxes: int, keep_alive: KeepAlive | None = None) -> None:
         self.account = Budget(concurrency, concurrency)
+        self.keep_alive = keep_alive or FixedTime()
+        self.learns = self.keep_alive.learns
+        self.clock = 0.0  # the highest rank that ever went for want of room
         self.most = sandboxes
         self.live = 0
         self.shelves: dict[Any, Shelf] = {}
@@ -128,7 +140,8 @@ class Ledger:
             self.account.size -= reserved
             self.account.free -= reserved
             budget = Budget(reserved, reserved)
-        shelf = Shelf((function, None) if isolated else function, function, budget, floor)
+        key = (function, None) if isolated else function
+        shelf = Shelf(key, function, budget, self.keep_alive.habits(), floor)
         self.shelves[shelf.key] = shelf
         return shelf
 
@@ -136,7 +149,8 @@ class Ledger:
         """Find or open the shelf of one tenant of a function."""
         shelf = self.shelves.get((home.function, tenant))
         if shelf is None or shelf.retired:
-            shelf = attrs.evolve(home, key=(home.function, tenant), tenant=tenant, idle=[], slots=[])
+            habits = self.keep_alive.habits()
+            shelf = attrs.evolve(home, key=(home.function, tenant), tenant=tenant, habits=habits, idle=[], slots=[])
             self.shelves[shelf.key] = shelf
         return shelf
 
@@ -165,7 +179,7 @@ class Ledger:
         """Drop a shelf that nothing holds, if it is retired or a tenant's: there may be any number of those."""
         if shelf.live or shelf.in_flight or self.shelves.get(shelf.key) is not shelf:
             return
-        if not shelf.retired and (shelf.tenant is None or shelf.slots):
+        if not shelf.retired and (shelf.tenant is None or shelf.slots or shelf.habits.prewarm_at() < math.inf):
             return
         if shelf.budget.waiting.of(shelf):
             return
@@ -213,18 +227,19 @@ class Ledger:
         self.live += 1
         evict: tuple[Any, ...] = ()
         if self.live > self.most:
-            oldest = self._oldest_idle()
-            if oldest is not None:
-                evict = (oldest,)
+            least = self._worth_least()
+            if least is not None:
+                evict = (least,)
         return Spawn(evict)
 
-    def _oldest_idle(self) -> Any:
-        """Take the sandbox that has been idle for longest off its shelf; provisioned ones stay if others are there."""
+    def _worth_least(self) -> Any:
+        """Take the idle sandbox of the lowest rank off its shelf; provisioned ones stay if others are there."""
         shelves = [shelf for shelf in self.shelves.values() if shelf.idle]
         shelves = [shelf for shelf in shelves if shelf.live > shelf.floor] or shelves
         if not shelves:
             return None
-        shelf = min(shelves, key=lambda one: float(one.idle[0].idle_since))
+        rank, _, shelf = min((one.habits.rank(one.idle[0]), at, one) for at, one in enumerate(shelves))
+        self.clock = max(self.clock, rank)
         sandbox = shelf.idle.pop(0)
         self.gone(shelf)
         return sandbox
@@ -236,6 +251,11 @@ class Ledger:
                 budget.waiting.remove(call)
                 return True
         return False
+
+    def learn(self, shelf: Shelf, sandbox: Any, now: float) -> None:
+        """Note that a call ended, of a policy that learns."""
+        shelf.habits.called(sandbox.taken_at, now)
+        sandbox.clock = self.clock
 
     def give_back(self, shelf: Shelf, sandbox: Any) -> list[Grant]:
         """A sandbox has done its work and is fit for more."""
@@ -249,6 +269,20 @@ class Ledger:
         """Tell whether a provisioned sandbox is missing, and there is room for it."""
         return shelf.live < shelf.floor and not shelf.retired and self.live < self.most
 
+    def lacking(self) -> list[Shelf]:
+        """Give the shelves that lack a provisioned sandbox."""
+        return [shelf for shelf in self.shelves.values() if self.lacks(shelf)]
+
+    def expected(self, now: float) -> list[Shelf]:
+        """Give the shelves that have no sandbox and expect a call; each is given once, room or not."""
+        due = [shelf for shelf in self._expecting() if shelf.habits.prewarm_at() <= now]
+        for shelf in due:
+            shelf.habits.prewarmed()
+        return due[: max(self.most - self.live, 0)]
+
+    def _expecting(self) -> list[Shelf]:
+        return [one for one in self.shelves.values() if not (one.live or one.retired)] if self.learns else []
+
     def reserve_for_floor(self, shelf: Shelf) -> bool:
         """Take a permit for loading one more provisioned sandbox; False if there are enough, or no permit is free."""
         if not self.lacks(shelf) or shelf.budget.free <= 0:
@@ -260,7 +294,7 @@ class Ledger:
         return True
 
     def arrived(self, shelf: Shelf, sandbox: Any) -> list[Grant]:
-        """A provisioned sandbox that no call asked for."""
+        """A sandbox that no call asked for."""
         shelf.live += 1
         self.live += 1
         shelf.idle.append(sandbox)
@@ -311,21 +345,21 @@ class Ledger:
 
     # -- time and pressure ---------------------------------------------------------------------------------------------
 
-    def expired(self, now: float, keep_alive: float) -> list[Any]:
+    def expired(self, now: float) -> list[Any]:
         """Take off the sandboxes that have been idle for too long."""
         evicted = []
         for shelf in list(self.shelves.values()):
-            while shelf.idle and shelf.live > shelf.floor and now - shelf.idle[0].idle_since >= keep_alive:
+            while shelf.goes_at() <= now:
                 evicted.append(shelf.idle.pop(0))
                 self.gone(shelf)
             self.forget_if_empty(shelf)
         return evicted
 
-    def old_slots(self, now: float, keep_alive: float) -> list[str]:
-        """Take off the directories of crashed sandboxes that no call came for in as long as one would be kept."""
+    def old_slots(self, now: float) -> list[str]:
+        """Take off the directories of crashed sandboxes that no call came for in as long as one might be kept."""
         old, self.left_slots = self.left_slots, []
         for shelf in self.shelves.values():
-            while shelf.slots and now - shelf.slots[0][1] >= keep_alive:
+            while shelf.slots and shelf.slots[0][1] + self.keep_alive.longest <= now:
                 old.append(shelf.slots.pop(0)[0])
         return old
 
@@ -359,25 +393,25 @@ class Ledger:
             self.forget_if_empty(shelf)
         return dropped
 
-    def next_expiry(self, keep_alive: float) -> float | None:
-        """Tell when the next sandbox, or directory that one left, will have been idle for too long."""
-        oldest = [
-            shelf.idle[0].idle_since for shelf in self.shelves.values() if shelf.idle and shelf.live > shelf.floor
-        ]
-        oldest += [shelf.slots[0][1] for shelf in self.shelves.values() if shelf.slots]
-        return min(oldest) + keep_alive if oldest else None
+    def next_change(self) -> float | None:
+        """Tell when the next sandbox, or directory that one left, goes, or one is to be made ahead."""
+        changes = [shelf.goes_at() for shelf in self.shelves.values()]
+        changes += [shelf.slots[0][1] + self.keep_alive.longest for shelf in self.shelves.values() if shelf.slots]
+        changes += [shelf.habits.prewarm_at() for shelf in self._expecting()]
+        return min((change for change in changes if change < math.inf), default=None)
 
     def surplus(self) -> list[Any]:
-        """Memory is short: take off the longer idle half of what may go."""
+        """Memory is short: take off the half that is worth less of what may go."""
         idle = [
-            (sandbox.idle_since, shelf, sandbox)
-            for shelf in self.shelves.values()
+            (shelf.habits.rank(sandbox), number, shelf, sandbox)
+            for number, shelf in enumerate(self.shelves.values())
             for sandbox in shelf.idle[: max(shelf.live - shelf.floor, 0)]
         ]
-        idle.sort(key=lambda one: one[0])
+        idle.sort(key=lambda one: one[:2])
         evicted = []
-        for _, shelf, sandbox in idle[: (len(idle) + 1) // 2]:
+        for rank, _, shelf, sandbox in idle[: (len(idle) + 1) // 2]:
             shelf.idle.remove(sandbox)
             self.gone(shelf)
+            self.clock = max(self.clock, rank)
             evicted.append(sandbox)
         return evicted

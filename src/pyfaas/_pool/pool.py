@@ -10,7 +10,6 @@ The caller makes its own sandbox and waits for it itself; the pool has no thread
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import weakref
@@ -19,20 +18,18 @@ from time import monotonic
 from typing import Any
 
 from pyfaas import limits
+from pyfaas._pool.keepalive import KeepAlive
 from pyfaas._pool.policy import Assign, Call, Grant, Ledger, Shelf, Spawn, Wait
+from pyfaas._pool.rounds import Rounds
 from pyfaas._pool.statistics import FunctionStatistics, RuntimeStatistics, count
 from pyfaas._pool.supply import Supply
-from pyfaas._pool.watch import TICK_SECONDS, Watch
+from pyfaas._pool.watch import Watch
 from pyfaas._sandbox.packing import Job, pack_handler
 from pyfaas._sandbox.parent import Zygote
 from pyfaas._sandbox.sandbox import Sandbox
-from pyfaas._sandbox.vitals import read_vitals
 from pyfaas._waits import Trip, Turn
-from pyfaas.errors import ConfigurationError, HostError, InvokeError, Throttled
+from pyfaas.errors import ConfigurationError, InvokeError, Throttled
 from pyfaas.functions import Function
-
-YOUNG_SECONDS = 0.020
-FORSAKEN_SECONDS = 5.0
 
 pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
@@ -40,8 +37,8 @@ pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 class Pool:
     """All sandboxes of one runtime."""
 
-    def __init__(self, *, concurrency: int, when_full: str, keep_alive: float, confinement: str) -> None:
-        self.ledger = Ledger(concurrency, limits.SANDBOXES)
+    def __init__(self, *, concurrency: int, when_full: str, keep_alive: KeepAlive, confinement: str) -> None:
+        self.ledger = Ledger(concurrency, limits.SANDBOXES, keep_alive)
         self.concurrency = concurrency
         self.calls = 0
         self.closed = False
@@ -50,12 +47,11 @@ class Pool:
         self.running: set[Sandbox] = set()
         self._making: dict[object, Shelf] = {}  # owners with a permit and no sandbox yet
         self._callers: dict[Turn, tuple[object, Shelf]] = {}  # owners that may have to wait
-        self._provisioning: set[Function[Any, Any]] = set()  # somebody waits for them, and will tell what goes wrong
+        self.provisioning: set[Function[Any, Any]] = set()  # somebody waits for them, and will tell what goes wrong
         self._wait_when_full = when_full == "wait"
-        self._keep_alive = keep_alive
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self.supply = Supply(confinement, self.check_open, self._wake_watch, self._drop_idle_of)
-        self._idle_again = threading.Condition(self._lock)
+        self._idle_again = threading.Condition(self.lock)
         self.watch: Watch | None = None
         pools.add(self)
 
@@ -66,7 +62,7 @@ class Pool:
         shelf = self._home_of(function)
         if tenant is None:
             return shelf
-        with self._lock:
+        with self.lock:
             return self.ledger.of_tenant(shelf, tenant)
 
     def _home_of(self, function: Function[Any, Any]) -> Shelf:
@@ -76,7 +72,7 @@ class Pool:
             return shelf
         handler = pack_handler(function)
         replaced: list[Any] = []
-        with self._lock:
+        with self.lock:
             shelf = self.ledger.shelves.get(key)
             if shelf is not None and not shelf.retired:
                 return shelf
@@ -90,7 +86,7 @@ class Pool:
                 options.provisioned_concurrency,
                 isolated=options.tenant_isolated,
             )
-            self._hand_out(self.ledger.spare())
+            self.hand_out(self.ledger.spare())
             if shelf is None:
                 raise ConfigurationError(
                     f"reserved_concurrency={options.reserved_concurrency} of {function.name!r}: the runtime has only "
@@ -98,7 +94,7 @@ class Pool:
                 )
             shelf.handler = handler
             shelf.most_calls = 1 if options.fresh else options.max_invocations
-        self._evict(replaced)
+        self.evict(replaced)
         if options.provisioned_concurrency:
             self._watch().wake()
         if function.is_async:
@@ -111,12 +107,13 @@ class Pool:
 
     def take(self, shelf: Shelf, owner: object) -> Sandbox | None:
         """Give an idle sandbox of this function, if there is one and a permit is free."""
-        with self._lock:
+        with self.lock:
             sandbox: Sandbox | None = self.ledger.take(shelf)
             if sandbox is None:
                 return None
             sandbox.owner = owner
             sandbox.begin()  # before the watch can see it
+            sandbox.taken_at = sandbox.started_at
             self.running.add(sandbox)
             self.calls += 1
         watch = self.watch
@@ -129,16 +126,18 @@ class Pool:
         sandbox.calls += 1
         shelf: Shelf = sandbox.shelf
         most = shelf.most_calls
-        with self._lock:
+        with self.lock:
             self.running.discard(sandbox)
             if not (sandbox.verdict or sandbox.dying or shelf.retired or self.closed) and (
                 most is None or sandbox.calls < most
             ):
                 sandbox.idle_since = now
                 sandbox.owner = None
+                if self.ledger.learns and sandbox.calls:
+                    self.ledger.learn(shelf, sandbox, now)
                 grants = self.ledger.give_back(shelf, sandbox)
                 if grants:
-                    self._hand_out(grants)
+                    self.hand_out(grants)
                 if self.closed:
                     self._idle_again.notify_all()
                 return
@@ -154,7 +153,7 @@ class Pool:
 
     def count(self, shelf: Shelf, invocations: int) -> None:
         """Count invocations that ended otherwise than by ``give_back``."""
-        with self._lock:
+        with self.lock:
             shelf.counts.invocations += invocations
             self.calls += invocations
 
@@ -170,7 +169,7 @@ class Pool:
 
     def _obtain(self, turn: Turn, shelf: Shelf, owner: object, *, suppressed: bool) -> Trip[Sandbox]:
         may_wait = self._wait_when_full and shelf.budget.size > 0  # nobody will ever free a permit where there is none
-        with self._lock:
+        with self.lock:
             self.check_open()
             shelf = self.ledger.current(shelf)
             self._callers[turn] = (owner, shelf)
@@ -191,23 +190,24 @@ class Pool:
             if watch.parked:
                 watch.wake()
             action.sandbox.begin()
+            action.sandbox.taken_at = action.sandbox.started_at
             self.calls += 1
             return action.sandbox  # type: ignore[no-any-return]
-        self._evict(action.evict)
+        self.evict(action.evict)
         self.calls += 1
         try:
             return self._spawn(shelf, owner, suppressed=suppressed)
         except BaseException:
-            with self._lock:
+            with self.lock:
                 if self._making.pop(owner, None) is not None:
-                    self._hand_out(self.ledger.lost(shelf))
+                    self.hand_out(self.ledger.lost(shelf))
             raise
 
     def _wait_for(self, turn: Turn, shelf: Shelf, owner: object) -> Trip[Assign | Spawn]:
         try:
             granted = yield turn
         except BaseException:
-            with self._lock:
+            with self.lock:
                 if not self.ledger.cancel(turn, shelf.budget) and turn.granted is not None:
                     self._return_grant(shelf, turn.granted, owner)
             raise
@@ -220,11 +220,11 @@ class Pool:
         if isinstance(granted, Assign):
             self.running.discard(granted.sandbox)
             granted.sandbox.owner = None
-            self._hand_out(self.ledger.give_back(shelf, granted.sandbox))
+            self.hand_out(self.ledger.give_back(shelf, granted.sandbox))
         elif isinstance(granted, Spawn) and self._making.pop(owner, None) is not None:
-            self._hand_out(self.ledger.lost(shelf))
+            self.hand_out(self.ledger.lost(shelf))
 
-    def _hand_out(self, grants: Iterable[Grant]) -> None:
+    def hand_out(self, grants: Iterable[Grant]) -> None:
         """Tell those who waited; under the lock, so that no turn is both granted and cancelled."""
         for grant in grants:
             self._hand_over(grant.action, *self._callers[grant.turn])
@@ -259,7 +259,7 @@ class Pool:
         self.supply.forget(zygote)
 
     def _drop_idle_of(self, zygote: Zygote) -> None:
-        with self._lock:
+        with self.lock:
             orphans = self.ledger.drop_idle(lambda sandbox: sandbox.zygote is zygote)
             for sandbox in orphans:
                 self._keep_slot(sandbox)
@@ -268,9 +268,9 @@ class Pool:
 
     def _watch(self) -> Watch:
         if self.watch is None or not self.watch.running:
-            with self._lock:
+            with self.lock:
                 if self.watch is None:
-                    self.watch = Watch(self)
+                    self.watch = Watch(Rounds(self))
                 self.watch.start()
         return self.watch
 
@@ -280,10 +280,11 @@ class Pool:
 
     def _spawn(self, shelf: Shelf, owner: object, *, suppressed: bool = False) -> Sandbox:
         """Make the sandbox of a call."""
-        sandbox = self._make(shelf, owner, "on-demand", suppressed=suppressed)
-        with self._lock:
+        sandbox = self.make(shelf, owner, "on-demand", suppressed=suppressed)
+        with self.lock:
             shelf.counts.cold_starts += 1
             sandbox.begin()
+            sandbox.taken_at = sandbox.started_at
             self.running.add(sandbox)
             del self._making[owner]
         watch = self._watch()
@@ -291,8 +292,8 @@ class Pool:
             watch.wake()
         return sandbox
 
-    def _make(self, shelf: Shelf, owner: object, kind: str, *, suppressed: bool = False) -> Sandbox:
-        with self._lock:
+    def make(self, shelf: Shelf, owner: object, kind: str, *, suppressed: bool = False) -> Sandbox:
+        with self.lock:
             self.check_open()
             slot = shelf.slots.pop()[0] if shelf.slots else ""
         job = Job(shelf.function, shelf.handler, kind, shelf.tenant)
@@ -304,32 +305,11 @@ class Pool:
         sandbox.shelf = shelf
         return sandbox
 
-    def _load_ahead(self) -> None:
-        """Send new sandboxes the init of what is provisioned and missing; whoever takes one waits for the rest."""
-        with self._lock:
-            missing = [
-                shelf
-                for shelf in self.ledger.shelves.values()
-                if self.ledger.lacks(shelf) and shelf.function not in self._provisioning
-            ]
-        for shelf in missing:
-            sandbox = self._make(shelf, self, "provisioned-concurrency")
-            sandbox.provisioned = True
-            sent = sandbox.send_init()
-            with self._lock:
-                kept = sent and self.ledger.lacks(shelf) and not self.closed
-                if kept:
-                    sandbox.idle_since = monotonic()
-                    sandbox.owner = None
-                    self._hand_out(self.ledger.arrived(shelf, sandbox))
-            if not kept:
-                self.supply.retire(sandbox)
-
     def provision(self, function: Function[Any, Any]) -> Trip[None]:
         """Load as many sandboxes as ``provisioned_concurrency`` says. Raises Lost where one does not load."""
         owner = object()
         try:
-            self._provisioning.add(function)
+            self.provisioning.add(function)
             shelf = self.shelf_of(function)
             self._watch()
             yield from self._provision(shelf, owner)
@@ -337,20 +317,20 @@ class Pool:
             self.mend(owner)
             raise
         finally:
-            self._provisioning.discard(function)
+            self.provisioning.discard(function)
 
     def _provision(self, shelf: Shelf, owner: object) -> Trip[None]:
         while True:
-            with self._lock:
+            with self.lock:
                 self.check_open()
                 if not self.ledger.reserve_for_floor(shelf):
                     return
                 self._making[owner] = shelf
-            sandbox = self._make(shelf, owner, "provisioned-concurrency")
+            sandbox = self.make(shelf, owner, "provisioned-concurrency")
             sandbox.provisioned = True
             sandbox.begin()
             sandbox.due_at = sandbox.started_at + limits.INIT_SECONDS
-            with self._lock:
+            with self.lock:
                 self.running.add(sandbox)
                 del self._making[owner]
             try:
@@ -365,16 +345,26 @@ class Pool:
     def discard(self, sandbox: Sandbox, *, died: bool = True) -> None:
         """A sandbox at work is of no more use: kill it, give its permit back, have it buried when it is gone."""
         sandbox.kill()
-        with self._lock:
+        with self.lock:
             if sandbox not in self.running:
                 return  # somebody did so before
             self.running.discard(sandbox)
             self.died += died
             self.evicted += not died
             self._keep_slot(sandbox)
-            self._hand_out(self.ledger.lost(sandbox.shelf))
+            if self.ledger.learns and sandbox.taken_at:
+                self.ledger.learn(sandbox.shelf, sandbox, monotonic())
+            self.hand_out(self.ledger.lost(sandbox.shelf))
             self._idle_again.notify_all()
         self.supply.retire(sandbox)
+
+    def condemn(self, sandbox: Sandbox, verdict: str) -> None:
+        """Kill a sandbox in mid-call; its caller finds the socket's end, and why in ``verdict``."""
+        with self.lock:
+            if sandbox not in self.running or sandbox.verdict:
+                return
+            sandbox.verdict = verdict
+        sandbox.kill()
 
     def mend(self, owner: object) -> None:
         """
@@ -383,7 +373,7 @@ class Pool:
         Ctrl-C may strike between any two steps. So nothing is concluded from how far a call came: its sandboxes go,
         with those that were just being handed from one place to another, and everything is counted anew.
         """
-        with self._lock:
+        with self.lock:
             self._making.pop(owner, None)
             shelves = self.ledger.shelves.values()
             orphans = {one for one in self.running if one.owner is owner}
@@ -398,7 +388,7 @@ class Pool:
             for sandbox in orphans:
                 self.died += 1
                 self._keep_slot(sandbox)
-            self._hand_out(self.ledger.spare())
+            self.hand_out(self.ledger.spare())
             self._idle_again.notify_all()
         for sandbox in orphans:
             self.supply.retire(sandbox)
@@ -410,107 +400,22 @@ class Pool:
             shelf.slots.append((sandbox.slot, monotonic()))
             sandbox.slot = ""
 
-    def _evict(self, sandboxes: Iterable[Any]) -> None:
+    def evict(self, sandboxes: Iterable[Any]) -> None:
         for sandbox in sandboxes:
             self.evicted += 1
             self.supply.retire(sandbox)
 
-    # -- what the watch calls ------------------------------------------------------------------------------------------
-
-    def busy(self) -> bool:
-        """Tell whether anything is in flight or on its way out."""
-        return bool(self.running or self.supply.dying)
-
-    def next_due(self, now: float, *, ticking: bool) -> float | None:
-        """Tell in how many seconds the watch must look again; None: when it is woken."""
-        with self._lock:
-            expiry = self.ledger.next_expiry(self._keep_alive)
-            due = [expiry - now] if expiry is not None else []
-            due += [sandbox.due_at + sandbox.grace - now for sandbox in self.running]
-            if self.supply.dying:
-                due.append(0.002)
-        if ticking:
-            due.append(TICK_SECONDS)
-        return min(due, default=None)
-
-    def tick(self, now: float) -> None:
-        """Look at everything once."""
-        for sandbox in tuple(self.running):
-            age = now - sandbox.started_at
-            if sandbox.dying and now >= sandbox.due_at + FORSAKEN_SECONDS and not sandbox.pipelined:
-                self.discard(sandbox)  # its caller was interrupted between taking it and minding it
-            elif now >= sandbox.due_at + sandbox.grace:
-                if sandbox.pipelined and sandbox.has_unread():
-                    sandbox.due_at = now + sandbox.timeout  # it answered, or ended; whoever reads is in no hurry
-                else:
-                    self.condemn(sandbox, "late")
-            elif now >= sandbox.look_at and (age > YOUNG_SECONDS or now - sandbox.measured_at >= TICK_SECONDS):
-                self._look_at(sandbox, now)  # also at one that is kept busy with short calls, and never seen idle
-        self._look_at_used(now)
-        with self._lock:
-            expired = self.ledger.expired(now, self._keep_alive)
-            self._hand_out(self.ledger.spare())
-            old_slots = self.ledger.old_slots(now, self._keep_alive)
-        self._evict(expired)
-        self.supply.remove_slots(old_slots)
-        if self.supply.dying:
-            self.supply.bury()
-        with contextlib.suppress(HostError, InvokeError):  # a call will tell
-            self._load_ahead()
-            self.supply.refill()
-
-    def _look_at_used(self, now: float) -> None:
-        """Look at the memory of the sandboxes whose calls were too short to be seen at work."""
-        with self._lock:
-            used = self.ledger.used_since_measured()
-        for sandbox in used:
-            if sandbox.measure(now) > sandbox.limit_bytes:
-                with self._lock:
-                    taken = not self.ledger.remove_idle(sandbox.shelf, sandbox)
-                if taken:
-                    self.condemn(sandbox, "memory")
-                else:
-                    self._evict([sandbox])
-
-    def _look_at(self, sandbox: Sandbox, now: float) -> None:
-        if sandbox.pid <= 0:
-            return
-        vitals = read_vitals(sandbox.pid, sandbox.limit_bytes)
-        held = vitals.memory_bytes + sandbox.log_bytes()
-        # A thousand processes take 50 ms to look at; no tree may take all of the watch's time.
-        sandbox.look_at = now + 10 * (monotonic() - now)
-        sandbox.measured_at = now
-        sandbox.max_memory = max(sandbox.max_memory, held)
-        if held > sandbox.limit_bytes:
-            self.condemn(sandbox, "memory")
-        elif sandbox.cpu_used(vitals.cpu_seconds) > sandbox.shelf.function.options.cpu_allowance():
-            self.condemn(sandbox, "cpu")
-
-    def condemn(self, sandbox: Sandbox, verdict: str) -> None:
-        """Kill a sandbox in mid-call; its caller finds the socket's end, and why in ``verdict``."""
-        with self._lock:
-            if sandbox not in self.running or sandbox.verdict:
-                return
-            sandbox.verdict = verdict
-        sandbox.kill()
-
-    def relieve(self) -> None:
-        """The host is short of memory."""
-        with self._lock:
-            surplus = self.ledger.surplus()
-        self._evict(surplus)
-
     def retire(self, function: Function[Any, Any]) -> None:
         """Let the idle sandboxes of a function go."""
-        with self._lock:
+        with self.lock:
             evicted = [one for shelf in self.ledger.shelves_of(function) for one in self.ledger.retire(shelf)]
-        self._evict(evicted)
+        self.evict(evicted)
 
     # -- telling -------------------------------------------------------------------------------------------------------
 
     def statistics(self) -> RuntimeStatistics:
         """Count everything."""
-        with self._lock:
+        with self.lock:
             functions = dict.fromkeys(shelf.function for shelf in self.ledger.shelves.values())
             every = [count(function, self.ledger.shelves_of(function)) for function in functions]
             return RuntimeStatistics(
@@ -528,7 +433,7 @@ class Pool:
 
     def function_statistics(self, function: Function[Any, Any]) -> FunctionStatistics:
         """Count one function; zeros if it was never called here."""
-        with self._lock:
+        with self.lock:
             return count(function, self.ledger.shelves_of(function))
 
     # -- closing -------------------------------------------------------------------------------------------------------
@@ -543,7 +448,7 @@ class Pool:
             self._end_all()
 
     def _refuse_more(self, drain: float) -> None:
-        with self._lock:
+        with self.lock:
             self.closed = True
             for budget in {id(s.budget): s.budget for s in self.ledger.shelves.values()}.values():
                 while budget.waiting:
@@ -559,13 +464,13 @@ class Pool:
         if self.watch is not None:
             self.watch.stop()
         self.supply.close()
-        with self._lock:
+        with self.lock:
             self.ledger.drop_idle(lambda _: True)
 
     def abandon(self, parent: int) -> None:
         """In a forked child: forget what is the parent's (sandboxes close their own copies). No lock is taken."""
         self.inherited_from = parent
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         if self.watch is not None:
             self.watch.abandon()
         self.supply.abandon()

@@ -23,9 +23,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pyfaas._pool.pool import Pool
+    from pyfaas._pool.rounds import Rounds
 
-TICK_SECONDS = 0.050
+LONGEST_SLEEP = 3600.0  # poll takes no infinity
 # Some task stalled for memory for 150 ms within 2 s; a 2 s window needs no privilege.
 _PRESSURE = b"some 150000 2000000\0"
 
@@ -38,8 +38,8 @@ class Watch:
     is opened in the thread, and starting may be said again until it is seen to run.
     """
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, rounds: Rounds) -> None:
+        self._rounds = rounds
         self._reader = self._writer = self._pressure = -1
         self.parked = False
         self.running = False
@@ -101,22 +101,22 @@ class Watch:
             poll.register(self._pressure, select.POLLPRI)
         seen = -1
         while not self.stopping:
-            calls = self._pool.calls
-            self.parked = calls == seen and not self._pool.busy()
-            if self.parked and self._pool.busy():  # a call that began between the two lines did not see us parked
+            calls = self._rounds.calls
+            self.parked = calls == seen and not self._rounds.busy()
+            if self.parked and self._rounds.busy():  # a call that began between the two lines did not see us parked
                 self.parked = False
             seen = calls
-            timeout = self._pool.next_due(monotonic(), ticking=not self.parked)
-            ready = poll.poll(None if timeout is None else max(timeout, 0.0) * 1000)
+            timeout = self._rounds.next_due(monotonic(), ticking=not self.parked)
+            ready = poll.poll(None if timeout is None else min(max(timeout, 0.0), LONGEST_SLEEP) * 1000)
             self.wakeups += 1
             for descriptor, _ in ready:
                 if descriptor == self._reader:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self._reader, 4096)
                 elif not self.stopping:
-                    self._guard(self._pool.relieve)
+                    self._guard(self._rounds.relieve)
             if not self.stopping:
-                self._guard(lambda: self._pool.tick(monotonic()))
+                self._guard(lambda: self._rounds.tick(monotonic()))
 
     def _guard(self, step: Callable[[], None]) -> None:
         """Whatever goes wrong with one sandbox, the deadlines of all others must be kept."""

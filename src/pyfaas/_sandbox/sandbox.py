@@ -58,6 +58,7 @@ class Sandbox:
         "born",
         "calls",
         "channel",
+        "clock",
         "cpu_base",
         "cpu_call",
         "due_at",
@@ -82,6 +83,7 @@ class Sandbox:
         "slot",
         "started_at",
         "suppressed",
+        "taken_at",
         "timeout",
         "verdict",
         "zygote",
@@ -107,6 +109,8 @@ class Sandbox:
         self.calls = 0
         self.max_memory = 0
         self.look_at = self.measured_at = self.started_at = self.due_at = self.idle_since = 0.0
+        self.taken_at = 0.0  # when the call or the stream that it serves, or served last, began
+        self.clock = 0.0  # what a keep-alive policy wrote on it
         self.timeout = limits.INIT_SECONDS
         self.limit_bytes = 0
         self.log_at = 0

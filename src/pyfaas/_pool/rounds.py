@@ -1,0 +1,159 @@
+"""
+What the watch does on its rounds: no call waits for any of it, every guarantee of time and memory rests on it.
+
+    next_due ──► when to come again
+    tick ──┬──► calls over their time condemned (callers normally know 10 ms before; this is the guarantee)
+           ├──► calls older than 20 ms looked at: memory and CPU time of the whole tree against their limits
+           ├──► sandboxes idle for too long evicted, those that are gone buried
+           └──► made: what is provisioned and missing, what is expected to be called, the one on stand-by
+    relieve ──► the host is short of memory: what is worth least goes
+"""
+
+from __future__ import annotations
+
+import contextlib
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from pyfaas._sandbox.sandbox import Sandbox
+from pyfaas._sandbox.vitals import read_vitals
+from pyfaas.errors import HostError, InvokeError
+
+if TYPE_CHECKING:
+    from pyfaas._pool.policy import Shelf
+    from pyfaas._pool.pool import Pool
+
+TICK_SECONDS = 0.050
+YOUNG_SECONDS = 0.020
+FORSAKEN_SECONDS = 5.0
+BURY_SECONDS = 0.002
+
+
+class Rounds:
+    """What is to be seen to in one pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @property
+    def calls(self) -> int:
+        """How many calls have begun so far."""
+        return self._pool.calls
+
+    def busy(self) -> bool:
+        """Tell whether anything is in flight or on its way out."""
+        return bool(self._pool.running or self._pool.supply.dying)
+
+    def next_due(self, now: float, *, ticking: bool) -> float | None:
+        """Tell in how many seconds to come again; None: when woken."""
+        pool = self._pool
+        with pool.lock:
+            due = [sandbox.due_at + sandbox.grace - now for sandbox in pool.running]
+            change = pool.ledger.next_change()
+        if change is not None:
+            due.append(change - now)
+        if pool.supply.dying:
+            due.append(BURY_SECONDS)
+        if ticking:
+            due.append(TICK_SECONDS)
+        return min(due, default=None)
+
+    def tick(self, now: float) -> None:
+        """Look at everything once."""
+        pool = self._pool
+        for sandbox in tuple(pool.running):
+            self._look_at(sandbox, now)
+        self._look_at_used(now)
+        with pool.lock:
+            expired = pool.ledger.expired(now)
+            pool.hand_out(pool.ledger.spare())
+            old_slots = pool.ledger.old_slots(now)
+        pool.evict(expired)
+        pool.supply.remove_slots(old_slots)
+        if pool.supply.dying:
+            pool.supply.bury()
+        with contextlib.suppress(HostError, InvokeError):  # a call will tell
+            self._load_ahead(now)
+            pool.supply.refill()
+
+    def relieve(self) -> None:
+        """Let go of what is worth least, and of the directories that crashed sandboxes left."""
+        pool = self._pool
+        self._look_at_used(monotonic())  # a policy may rate them by what they hold
+        with pool.lock:
+            surplus = pool.ledger.surplus()
+            slots = pool.ledger.old_slots(float("inf"))
+        pool.evict(surplus)
+        pool.supply.remove_slots(slots)
+
+    # -- sandboxes at work ---------------------------------------------------------------------------------------------
+
+    def _look_at(self, sandbox: Sandbox, now: float) -> None:
+        age = now - sandbox.started_at
+        if sandbox.dying and now >= sandbox.due_at + FORSAKEN_SECONDS and not sandbox.pipelined:
+            self._pool.discard(sandbox)  # its caller was interrupted between taking it and minding it
+        elif now >= sandbox.due_at + sandbox.grace:
+            if sandbox.pipelined and sandbox.has_unread():
+                sandbox.due_at = now + sandbox.timeout  # it answered, or ended; whoever reads is in no hurry
+            else:
+                self._pool.condemn(sandbox, "late")
+        elif now >= sandbox.look_at and (age > YOUNG_SECONDS or now - sandbox.measured_at >= TICK_SECONDS):
+            self._measure(sandbox, now)  # also one that is kept busy with short calls, and never seen idle
+
+    def _measure(self, sandbox: Sandbox, now: float) -> None:
+        if sandbox.pid <= 0:
+            return
+        vitals = read_vitals(sandbox.pid, sandbox.limit_bytes)
+        held = vitals.memory_bytes + sandbox.log_bytes()
+        # A thousand processes take 50 ms to look at; no tree may take all of the watch's time.
+        sandbox.look_at = now + 10 * (monotonic() - now)
+        sandbox.measured_at = now
+        sandbox.max_memory = max(sandbox.max_memory, held)
+        if held > sandbox.limit_bytes:
+            self._pool.condemn(sandbox, "memory")
+        elif sandbox.cpu_used(vitals.cpu_seconds) > sandbox.shelf.function.options.cpu_allowance():
+            self._pool.condemn(sandbox, "cpu")
+
+    def _look_at_used(self, now: float) -> None:
+        """Look at the memory of the sandboxes whose calls were too short to be seen at work."""
+        pool = self._pool
+        with pool.lock:
+            used = pool.ledger.used_since_measured()
+        for sandbox in used:
+            if sandbox.measure(now) > sandbox.limit_bytes:
+                with pool.lock:
+                    taken = not pool.ledger.remove_idle(sandbox.shelf, sandbox)
+                if taken:
+                    self._pool.condemn(sandbox, "memory")
+                else:
+                    pool.evict([sandbox])
+
+    # -- sandboxes to come ---------------------------------------------------------------------------------------------
+
+    def _load_ahead(self, now: float) -> None:
+        """Make what no call asked for: what is provisioned and missing, and what is expected to be called."""
+        pool = self._pool
+        with pool.lock:
+            missing = [shelf for shelf in pool.ledger.lacking() if shelf.function not in pool.provisioning]
+            expected = pool.ledger.expected(now)
+        for shelf in missing:
+            self._load(shelf, "provisioned-concurrency")
+        for shelf in expected:
+            self._load(shelf, "on-demand")
+
+    def _load(self, shelf: Shelf, kind: str) -> None:
+        """Send a new sandbox its init; whoever takes it waits for the rest."""
+        pool = self._pool
+        sandbox = pool.make(shelf, self, kind)
+        sandbox.provisioned = kind == "provisioned-concurrency"
+        sent = sandbox.send_init()
+        with pool.lock:
+            kept = sent and not pool.closed and (pool.ledger.lacks(shelf) or not sandbox.provisioned)
+            kept = kept and not shelf.retired
+            if kept:
+                sandbox.idle_since = monotonic()
+                sandbox.clock = pool.ledger.clock
+                sandbox.owner = None
+                pool.hand_out(pool.ledger.arrived(shelf, sandbox))
+        if not kept:
+            pool.supply.retire(sandbox)
