@@ -11,6 +11,7 @@ import json
 import random
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
@@ -23,6 +24,7 @@ from pyfaas import Runtime
 
 SPAWNERS = 2
 PERMITS = 16
+AT_ONCE = 8
 
 
 def preloaded(calls: int) -> list[float]:
@@ -97,6 +99,26 @@ def _page_tables(pid: int) -> int:
     return 0
 
 
+def snapped(count: int) -> dict[str, list[float]]:
+    """Start so many sandboxes from a template, one now and then; and as many more, eight at once."""
+    from benchmarks.many_slow import snapped as function
+
+    def call(_: int = 0) -> float:
+        began = perf_counter()
+        runtime.invoke(function, EVENT)
+        return perf_counter() - began
+
+    with Runtime([function]) as runtime:
+        alone = []
+        for _ in range(count + 3):
+            sleep(0.03)
+            alone.append(call())
+        del alone[:3]
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            together = [seconds for _ in range(count // AT_ONCE) for seconds in threads.map(call, range(AT_ONCE))]
+        return {"alone": alone, "together": together}
+
+
 def sleepers(count: int) -> dict[str, float]:
     """Invoke so many at once that each sleep 1 s: first with no sandbox there, then with all of them warm."""
 
@@ -151,7 +173,7 @@ def _sizes(count: int, functions: int) -> list[int]:
     return sizes
 
 
-ACTS = {"preloaded": preloaded, "confined": confined, "thousand": thousand, "sleepers": sleepers, "burst": burst}
+ACTS = {act.__name__: act for act in (preloaded, confined, snapped, thousand, sleepers, burst)}
 
 if __name__ == "__main__":
     print(json.dumps(ACTS[sys.argv[1]](int(sys.argv[2]))))

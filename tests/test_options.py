@@ -96,7 +96,6 @@ LATER: dict[str, Any] = {
     "trigger": "GET /",
     "cpu": 1.5,
     "allow": ["queue:a:send"],
-    "snap_start": True,
     "retries": 0,
     "max_event_age": 60,
     "on_success": "queue",

@@ -1,11 +1,23 @@
-"""Descriptors that come through a socket; the host receives them from workers, the zygote from the host."""
+"""Sockets, and descriptors that come through them; the host's from workers, the zygote's from the host."""
 
 from __future__ import annotations
 
+import _socket
 import array
 import socket
+from typing import cast
 
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """
+    Make two connected sockets that Ctrl-C cannot make anybody lose.
+
+    ``socket.socketpair`` takes each descriptor out of one object to put it into another one; between the two, it is in
+    none. These have all that a ``socket.socket`` has but ``makefile`` and the like.
+    """
+    return cast("tuple[socket.socket, socket.socket]", _socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM, 0))
 
 
 def receive_descriptors(sock: socket.socket, size: int, flags: int = 0) -> tuple[bytes, list[int]]:

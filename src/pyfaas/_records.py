@@ -19,7 +19,7 @@ from pyfaas.errors import PyfaasError, TimedOut
 
 @attrs.define
 class Facts:
-    """What was measured of one invocation. Durations in seconds; ``init`` is None on a warm sandbox."""
+    """What was measured of one invocation. Durations in seconds; on a warm sandbox there is no init, and no restore."""
 
     raw_id: bytes
     function: str
@@ -27,6 +27,7 @@ class Facts:
     cold: bool = False
     duration: float = 0.0
     init: float | None = None
+    restore: float | None = None
     max_memory_bytes: int = 0
     queued: float = 0.0
     log: bytes = b""
@@ -41,7 +42,7 @@ class Report:
     ``duration_ms`` is the handler's time, ``billed_ms`` that and the init time rounded up, ``init_ms`` None on a warm
     sandbox, ``max_memory_mb`` the most that the host has seen this sandbox hold (read at cold starts, every 50 ms of
     long calls, and at most every 50 ms of short ones), ``status`` ``"success"``, ``"error"`` or ``"timeout"``,
-    ``queued_ms`` the wait for a permit.
+    ``queued_ms`` the wait for a permit, ``restore_ms`` None but on a sandbox that a snap start has just made.
     """
 
     request_id: str
@@ -55,6 +56,7 @@ class Report:
     max_memory_mb: int
     status: str
     queued_ms: float
+    restore_ms: float | None = None
 
 
 def make_report(facts: Facts, status: str) -> Report:
@@ -72,6 +74,7 @@ def make_report(facts: Facts, status: str) -> Report:
         max_memory_mb=min(math.ceil(facts.max_memory_bytes / 1_048_576), facts.memory_mb),
         status=status,
         queued_ms=round(facts.queued * 1000, 2),
+        restore_ms=None if facts.restore is None else round(facts.restore * 1000, 2),
     )
 
 

@@ -14,6 +14,7 @@ REQUEST_BYTES = 6_291_456
 RESPONSE_BYTES = 6_291_556
 NESTING = 200
 INIT_SECONDS = 10.0
+SNAP_INIT_SECONDS = 130.0
 CONCURRENCY = 1_000
 SANDBOXES = 1_000
 KEEP_ALIVE_SECONDS = 300.0
@@ -67,6 +68,14 @@ QUOTAS = (
         "a call in the same machine may be short; below 50 ms the clock tick of the kernel would show",
     ),
     Quota("init", f"{INIT_SECONDS:g}", "10", "s", "host", "AWS's; then it runs again inside the invocation"),
+    Quota(
+        "init of a snap start",
+        f"{SNAP_INIT_SECONDS:g}, or timeout if that is more",
+        "the same",
+        "s",
+        "host",
+        "AWS's; what is forked from it has 10 s for its hooks",
+    ),
     Quota("cpu_seconds", "timeout x cores + 1", "none", "s of CPU time a call", "watch", "stops what no clock stops"),
     Quota(
         "ephemeral_storage",

@@ -228,7 +228,6 @@ class Options:
             "trigger",
             "cpu",
             "allow",
-            "snap_start",
             "retries",
             "max_event_age",
             "on_success",
@@ -255,6 +254,9 @@ class Options:
         if "preload" in given:
             given["preload"] = tuple(sorted(set(given["preload"])))
         self.__dict__.update(given)
+        self._check_together()
+
+    def _check_together(self) -> None:
         reserved = self.reserved_concurrency
         if reserved is not None and self.provisioned_concurrency > reserved:
             raise refuse(
@@ -262,6 +264,9 @@ class Options:
             )
         if self.tenant_isolated and self.provisioned_concurrency:  # as in AWS: nobody knows whose they would be
             raise refuse("provisioned_concurrency", self.provisioned_concurrency, "0 where tenant_isolated=True")
+        for name in ("provisioned_concurrency", "tenant_isolated"):  # as in AWS
+            if self.snap_start and getattr(self, name):
+                raise refuse(name, getattr(self, name), f"{getattr(Options, name)!r} where snap_start=True")
         if self.fresh and self.max_invocations is not None:
             raise refuse("max_invocations", self.max_invocations, "None where fresh=True")
 

@@ -17,7 +17,7 @@ import sys
 import threading
 import types
 import warnings
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from contextvars import Token
 from typing import Any, TypeVar
 
@@ -199,14 +199,20 @@ class Runtime:
         await self.aclose()
 
     def _provision(self) -> Trip[None]:
-        """Load the sandboxes that ``provisioned_concurrency`` asks for."""
+        """Load what ``provisioned_concurrency`` asks for; of functions that were named, templates too."""
         for function in self._functions if self._functions is not None else tuple(declared.values()):
-            if function.options.provisioned_concurrency:
-                try:
-                    yield from self._pool.provision(function)
-                except Lost as lost:
-                    told = f"provisioned_concurrency of {function.name!r}: it does not load ({lost.why}): {lost.told}"
-                    warnings.warn(told[:2000], RuntimeWarning, stacklevel=2)
+            options = function.options
+            if options.provisioned_concurrency:
+                yield from self._load(function, "provisioned_concurrency", self._pool.provision)
+            elif options.snap_start and self._functions is not None:
+                yield from self._load(function, "snap_start", self._pool.warm)
+
+    def _load(self, function: Function[Any, Any], option: str, load: Callable[[Any], Trip[None]]) -> Trip[None]:
+        try:
+            yield from load(function)
+        except Lost as lost:
+            told = f"{option} of {function.name!r}: it does not load ({lost.why}): {lost.told}"
+            warnings.warn(told[:2000], RuntimeWarning, stacklevel=2)
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from pyfaas._confine import kernel, landlock, root, seccomp
+from pyfaas._confine import kernel, landlock, nest, root, seccomp
 from pyfaas._confine.plan import Step
 from pyfaas._confine.view import DEVICES
 
@@ -98,6 +98,9 @@ _HANDS: dict[str, Callable[..., Any]] = {
     "drop_capabilities": lambda _: kernel.drop_capabilities(),
     "landlock": _landlock,
     "seccomp": lambda _: seccomp.load(),
+    "keep_proc": lambda _: nest.keep_proc(),
+    "descend": lambda _: nest.descend(),
+    "seccomp_of_template": lambda _: seccomp.load_for_template(),
     "exit_on_cpu_signal": lambda _: kernel.exit_on_signal(kernel.SIGXCPU),
 }
 

@@ -50,6 +50,18 @@ def _try_proc(place: str) -> None:
     mounts.unmount(place)
 
 
+def slot_trees(slot: str, size_mb: int, owner: int) -> tuple[int, int]:
+    """Give copies of a slot's two directories, to be attached elsewhere; make them if need be. Raises OSError."""
+    if not root.is_prepared(slot):
+        root.prepare_slot(slot, size_mb, owner)
+    temporary = mounts.copy_tree(f"{slot}/tmp")
+    try:
+        return temporary, mounts.copy_tree(f"{slot}/shm")
+    except BaseException:
+        os.close(temporary)
+        raise
+
+
 def end_slots(directory: str) -> None:
     """Let go of what is mounted below the runtime's directory, so that it can be removed."""
     with contextlib.suppress(OSError):

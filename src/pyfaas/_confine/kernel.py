@@ -23,6 +23,7 @@ PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+CAP_SYS_ADMIN = 21
 CAPABILITY_VERSION_3 = 0x20080522
 SIGXCPU = 24
 
@@ -44,9 +45,6 @@ class _CapabilityHeader(ctypes.Structure):
 
 class _CapabilityData(ctypes.Structure):
     _fields_ = [("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32)]
-
-
-_no_capabilities = (_CapabilityData * 2)()
 
 
 def check(result: int, call: str) -> None:
@@ -82,14 +80,16 @@ def prctl_pointer(option: int, first: int, pointer: int) -> int:
     return int(_prctl(option, ctypes.c_ulong(first), ctypes.c_void_p(pointer), 0, 0))
 
 
-def drop_capabilities() -> None:
-    """Give up every capability, for good. Raises OSError."""
+def drop_capabilities(keep: int = -1) -> None:
+    """Give up every capability for good, or all but one (below 32). Raises OSError."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     number = 0
-    while prctl(PR_CAPBSET_DROP, number) == 0:  # ends at the first number that this kernel does not know
+    while number == keep or prctl(PR_CAPBSET_DROP, number) == 0:  # ends at the first that this kernel does not know
         number += 1
+    kept = 1 << keep if keep >= 0 else 0
     header = _CapabilityHeader(CAPABILITY_VERSION_3, 0)
-    check(libc.capset(ctypes.byref(header), ctypes.byref(_no_capabilities)), "capset")
+    data = (_CapabilityData * 2)(_CapabilityData(kept, kept, 0))
+    check(libc.capset(ctypes.byref(header), ctypes.byref(data)), "capset")
 
 
 def exit_on_signal(number: int) -> None:

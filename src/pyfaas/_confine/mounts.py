@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 from typing import Any
 
 from pyfaas._confine.kernel import check, libc
 
-NOSUID, NODEV, NOEXEC, REMOUNT = 2, 4, 8, 32
+MOUNT_READ_ONLY, NOSUID, NODEV, NOEXEC, REMOUNT = 1, 2, 4, 8, 32
 _PRIVATE_ALL = 0x40000 | 0x4000  # MS_PRIVATE | MS_REC
 _DETACH = 2
 
@@ -41,7 +42,7 @@ def make_private() -> None:
 
 def mount(kind: str, target: str, flags: int, options: str = "") -> None:
     """Mount a new file system of this kind. Raises OSError."""
-    done = _mount(kind.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), options.encode())
+    done = _mount(kind.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), options.encode() or None)
     check(done, f"mount {kind} on {target}")
 
 
@@ -92,3 +93,12 @@ def make_root(path: str) -> None:
     check(_syscall(_PIVOT_ROOT, b".", b"."), f"pivot_root {path}")
     check(_umount(b".", _DETACH), "umount the old root")
     os.chdir("/")
+
+
+def make_target(path: str, descriptor: int) -> None:
+    """Make something to mount on: a directory or a file, as the source is one."""
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        os.makedirs(path, exist_ok=True)
+    elif not os.path.exists(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))

@@ -53,6 +53,7 @@ class Limits(NamedTuple):
     slot: str = ""
     uid: int = -1  # of its own; -1: the host's
     born: bool = False  # the steps of its birth were taken
+    template: bool = False  # sandboxes will be forked from it, once it has run init
 
 
 class Holding(NamedTuple):
@@ -83,9 +84,9 @@ def birth(slot: str, uid: int, host: Host) -> list[Step]:
 
 def plan(wanted: Limits, host: Host) -> list[Step]:
     """Say, in order, what the worker does to itself."""
-    steps: list[Step] = []
+    steps: list[Step] = [("keep_proc",)] if wanted.template else []
     if not wanted.born:
-        steps += _common_limits(wanted.uid, host)
+        steps += _common_limits(wanted.uid, host, template=wanted.template)
         if host.view:
             steps.append(("view", wanted.slot, wanted.file_mb, wanted.uid, wanted.reads, wanted.writes))
     elif wanted.file_mb != limits.EPHEMERAL_STORAGE_MB[0]:
@@ -98,26 +99,46 @@ def plan(wanted: Limits, host: Host) -> list[Step]:
     if not host.pid_namespace and host.system == "linux":
         steps.append(("subreaper",))  # and it dies with the zygote, since its birth
     if host.system == "linux":
+        steps += [("descend",)] if wanted.template else []
         steps.append(("no_new_privileges",))
-        if host.user_namespace or (host.root and not host.off):
+        if not wanted.template and (host.user_namespace or (host.root and not host.off)):
             steps.append(("drop_capabilities",))
         if host.landlock:
             files = None if host.view else (wanted.reads, (wanted.slot, *wanted.writes))
             steps.append(("landlock", host.landlock, wanted.network, files))
         if host.seccomp:
-            steps.append(("seccomp",))
+            steps.append(("seccomp_of_template",) if wanted.template else ("seccomp",))
     return steps
 
 
-def _common_limits(uid: int, host: Host) -> list[Step]:
+def restore(host: Host, *, network: bool) -> list[Step]:
+    """Say what is left to do for a sandbox that was forked from a template; the rest it has from there."""
+    steps: list[Step] = [("drop_capabilities",)]
+    if host.landlock:
+        steps.append(("landlock", host.landlock, network, None))
+    return [*steps, ("seccomp",)]
+
+
+def why_no_template(host: Host) -> str:
+    """Say why no sandbox can be forked from another one here; empty where it may be tried."""
+    if host.off:
+        return 'confinement="off"'
+    if not host.pid_namespace:
+        return host.refused
+    if not host.view:
+        return f"sandboxes have no root directory of their own: {host.view_refused}"
+    return "" if host.seccomp else "there is no system call filter for this processor"
+
+
+def _common_limits(uid: int, host: Host, *, template: bool = False) -> list[Step]:
     steps: list[Step] = [("rlimit", "CORE", 0), ("rlimit", "NOFILE", limits.OPEN_FILES)]
     if host.system == "linux":
         steps += [("rlimit", "MSGQUEUE", 0), ("exit_on_cpu_signal",)]
-    if host.pid_max:
+    if host.pid_max and not template:  # it would count for all its sandboxes together
         steps.append(("pid_max", RESERVED_PIDS + limits.PROCESSES))
-    if uid >= 0:
+    if uid >= 0 and not template:
         steps.append(("rlimit", "NPROC", limits.PROCESSES))
-    elif host.user_namespace and not host.pid_max:
+    elif template or (host.user_namespace and not host.pid_max):
         # Counted for all sandboxes of the zygote's user namespace together: room for a thousand idle ones.
         steps.append(("rlimit", "NPROC", limits.SANDBOXES + limits.PROCESSES))
     return steps

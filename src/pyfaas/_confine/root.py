@@ -10,7 +10,6 @@ The zygote keeps its own view of the host's files, because what is granted to on
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -81,7 +80,7 @@ def _show(root: str, path: str, *, writable: bool = False, device: bool = False)
         return
     descriptor = _copy(real, writable=writable, device=device)
     try:
-        _make_target(root + real, descriptor)
+        mounts.make_target(root + real, descriptor)
         mounts.attach(descriptor, root + real)
     finally:
         os.close(descriptor)
@@ -92,15 +91,6 @@ def _copy(path: str, *, writable: bool = False, device: bool = False) -> int:
     if not device:
         attributes |= mounts.ATTR_NODEV if writable else mounts.ATTR_NODEV | mounts.READ_ONLY
     return mounts.copy_tree(path, attributes)
-
-
-def _make_target(path: str, descriptor: int) -> None:
-    """Make something to mount on: a directory or a file, as the source is one."""
-    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-        os.makedirs(path, exist_ok=True)
-    elif not os.path.exists(path):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
 def _copy_links(root: str, path: str) -> str | None:
@@ -174,7 +164,7 @@ def enter(namespace: int, slot: str, paths: Iterable[str], extra: Extra) -> None
     mounts.attach(shared, "/dev/shm")
     mounts.attach(processes, "/proc")
     for path, descriptor in hidden:
-        _make_target(path, descriptor)
+        mounts.make_target(path, descriptor)
         mounts.attach(descriptor, path)
     for descriptor in (temporary, shared, processes, *(descriptor for _, descriptor in hidden)):
         os.close(descriptor)
@@ -198,6 +188,10 @@ def _copies_below_tmp(paths: Iterable[str], extra: Extra) -> list[tuple[str, int
     """Copy what the new ``/tmp`` will cover, to be shown in it; what may be written last, it may lie in the rest."""
     copies: list[tuple[str, int]] = []
     for writable, shown in ((False, [*paths, *extra.reads]), (True, extra.writes)):
-        below = [path for path in map(os.path.realpath, without_nested(shown)) if is_below(path, "/tmp")]
-        copies += [(path, _copy(path, writable=writable)) for path in below]
+        copies += [(path, _copy(path, writable=writable)) for path in below_tmp(shown)]
     return copies
+
+
+def below_tmp(paths: Iterable[str]) -> list[str]:
+    """Of what is shown, list what lies below ``/tmp``, where links lead to."""
+    return [path for path in map(os.path.realpath, without_nested(paths)) if is_below(path, "/tmp")]

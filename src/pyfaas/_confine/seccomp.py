@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from struct import pack
 
 from pyfaas._confine import kernel
+from pyfaas._confine.nest import PROC_FLAGS, SANDBOX_NAMESPACES
 
 # name: (x86-64, aarch64); None where the architecture never had it
 EPERM = {
@@ -99,19 +100,24 @@ _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
 _LOAD, _EQUAL, _ABOVE, _AND_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
-_NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24  # offsets in what the kernel shows the filter; low halves
+_NUMBER, _ARCHITECTURE = 0, 4  # offsets in what the kernel shows the filter
+_FIRST, _SECOND, _FOURTH, _FIFTH = 16, 24, 40, 48  # the low halves of arguments
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, value
 
 
-def program(machine: str) -> bytes:
-    """Give the filter for this machine, or nothing where its numbers are not known here."""
+def program(machine: str, *, template: bool = False) -> bytes:
+    """
+    Give the filter for this machine, or nothing where its numbers are not known here.
+
+    ``template``: let through what nest.py does, with the arguments that it has there, and no other way.
+    """
     if machine not in _ARCHITECTURES:
         return b""
-    return b"".join(pack("<HBBI", *one) for one in _instructions(*_ARCHITECTURES[machine]))
+    return b"".join(pack("<HBBI", *one) for one in _instructions(*_ARCHITECTURES[machine], template=template))
 
 
-def _instructions(column: int, architecture: int) -> Iterator[Instruction]:
+def _instructions(column: int, architecture: int, *, template: bool) -> Iterator[Instruction]:
     yield _LOAD, 0, 0, _ARCHITECTURE
     yield _EQUAL, 1, 0, architecture
     yield _RETURN, 0, 0, _KILL
@@ -119,10 +125,12 @@ def _instructions(column: int, architecture: int) -> Iterator[Instruction]:
     if architecture == 0xC000003E:
         yield _ABOVE, 0, 1, 0x40000000  # the x32 numbers
         yield _RETURN, 0, 0, _KILL
+    if template:
+        yield from _for_nests(column)
     for calls, code in ((EPERM, errno.EPERM), (ENOSYS, errno.ENOSYS)):
-        for numbers in calls.values():
+        for name, numbers in calls.items():
             number = numbers[column]
-            if number is not None:
+            if number is not None and not (template and name in _OF_NESTS):
                 yield _EQUAL, 0, 1, number
                 yield _RETURN, 0, 0, _ERROR | code
     yield from _when(_CLONE[column], [(_LOAD, 0, 0, _FIRST), (_AND_SET, 0, 1, _NEW_NAMESPACES)], errno.EPERM)
@@ -134,6 +142,24 @@ def _instructions(column: int, architecture: int) -> Iterator[Instruction]:
     usual = [(_LOAD, 0, 0, _FIRST), (_EQUAL, 2, 0, 0), (_EQUAL, 1, 0, 0xFFFFFFFF)]
     yield from _when(_PERSONALITY[column], usual, errno.EPERM)
     yield _RETURN, 0, 0, _ALLOW
+
+
+_OF_NESTS = ("unshare", "setns", "mount", "open_tree", "move_mount")
+
+
+def _for_nests(column: int) -> Iterator[Instruction]:
+    """Refuse namespaces of other kinds, and mounts of anything that takes options: of those that need none, one is."""
+    kinds = (kernel.CLONE_NEWPID, SANDBOX_NAMESPACES)
+    others = [(_EQUAL, len(kinds) - at, 0, kind) for at, kind in enumerate(kinds)]
+    yield from _when(EPERM["unshare"][column] or 0, [(_LOAD, 0, 0, _FIRST), *others], errno.EPERM)
+    pid = [(_LOAD, 0, 0, _SECOND), (_EQUAL, 1, 0, kernel.CLONE_NEWPID)]
+    yield from _when(EPERM["setns"][column] or 0, pid, errno.EPERM)
+    proc = [
+        *((_LOAD, 0, 0, _FOURTH), (_EQUAL, 0, 4, PROC_FLAGS)),
+        *((_LOAD, 0, 0, _FIFTH), (_EQUAL, 0, 2, 0)),
+        *((_LOAD, 0, 0, _FIFTH + 4), (_EQUAL, 1, 0, 0)),
+    ]
+    yield from _when(EPERM["mount"][column] or 0, proc, errno.EPERM)
 
 
 def _when(number: int, test: list[Instruction], code: int) -> Iterator[Instruction]:
@@ -151,10 +177,21 @@ class _Program(ctypes.Structure):
 _bytes = program(os.uname().machine)
 AVAILABLE = bool(_bytes)
 _prepared = _Program(len(_bytes) // 8, _bytes)
+_of_template = program(os.uname().machine, template=True)
+_prepared_of_template = _Program(len(_of_template) // 8, _of_template)
 _PR_SET_SECCOMP, _FILTER = 22, 2
 
 
 def load() -> None:
     """Put this process and all that it starts behind the filter, for ever; after no_new_privs. Raises OSError."""
-    pointer = ctypes.cast(ctypes.byref(_prepared), ctypes.c_void_p).value or 0
+    _load(_prepared)
+
+
+def load_for_template() -> None:
+    """Put this process behind the filter that leaves it what templates need. Raises OSError."""
+    _load(_prepared_of_template)
+
+
+def _load(filters: _Program) -> None:
+    pointer = ctypes.cast(ctypes.byref(filters), ctypes.c_void_p).value or 0
     kernel.check(kernel.prctl_pointer(_PR_SET_SECCOMP, _FILTER, pointer), "seccomp")

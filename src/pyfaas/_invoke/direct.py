@@ -146,7 +146,7 @@ def _accept(pool: Pool, sandbox: Sandbox, answer: Answer, raw_id: bytes, began_a
         sandbox.tidy_log()
     pool.give_back(sandbox, monotonic())
     if sandbox.calls == 1:
-        pool.supply.want_standby()
+        pool.supply.want_standby(sandbox)
     return ending
 
 
@@ -193,7 +193,10 @@ def start_facts(sandbox: Sandbox, raw_id: bytes, began_at: float) -> Facts:
     facts = Facts(raw_id, options.name, options.memory)
     if sandbox.calls == 0 and sandbox.init_seconds is not None and not sandbox.provisioned:
         facts.cold = True
-        facts.init = None if sandbox.suppressed else sandbox.init_seconds
+        if sandbox.zygote.untrusted:
+            facts.restore = sandbox.init_seconds
+        elif not sandbox.suppressed:
+            facts.init = sandbox.init_seconds
     if began_at:
         facts.queued = max(sandbox.started_at - began_at, 0.0)
     return facts
@@ -201,7 +204,7 @@ def start_facts(sandbox: Sandbox, raw_id: bytes, began_at: float) -> Facts:
 
 def _init_was_late(sandbox: Sandbox, lost: Lost) -> bool:
     late = lost.why == "late" or sandbox.verdict == "late"
-    return late and sandbox.peer.phase is not protocol.OPEN and not sandbox.suppressed
+    return late and sandbox.peer.phase is not protocol.OPEN and not (sandbox.suppressed or sandbox.failed)
 
 
 def _mourn(pool: Pool, sandbox: Sandbox, lost: Lost, raw_id: bytes, began_at: float) -> Trip[Ending | None]:

@@ -98,7 +98,7 @@ def explain(sandbox: Sandbox, shelf: Shelf, lost: Lost, ending: tuple[int, int],
     if lost.why == "fault":
         return told_of_init(lost.told)
     if lost.why == "late" or verdict == "late":
-        timeout = shelf.function.options.timeout
+        timeout = sandbox.init_limit if sandbox.failed else shelf.function.options.timeout
         told = f"{prefix}Task timed out after {timeout:.2f} seconds"
         return TimedOut(told, "Sandbox.Timedout", None, request_id)
     if lost.why == "forged":

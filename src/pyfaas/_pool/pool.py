@@ -23,10 +23,13 @@ from pyfaas._pool.policy import Assign, Call, Grant, Ledger, Shelf, Spawn, Wait
 from pyfaas._pool.rounds import Rounds
 from pyfaas._pool.statistics import FunctionStatistics, RuntimeStatistics, count
 from pyfaas._pool.supply import Supply
+from pyfaas._pool.templates import FAILED, Templates
 from pyfaas._pool.watch import Watch
-from pyfaas._sandbox.packing import Job, pack_handler
+from pyfaas._sandbox.packing import SNAP_START, Job, pack_handler
 from pyfaas._sandbox.parent import Zygote
-from pyfaas._sandbox.sandbox import Sandbox
+from pyfaas._sandbox.protocol import OPEN
+from pyfaas._sandbox.sandbox import Lost, Sandbox
+from pyfaas._sandbox.template import Template
 from pyfaas._waits import Trip, Turn
 from pyfaas.errors import ConfigurationError, InvokeError, Throttled
 from pyfaas.functions import Function
@@ -50,6 +53,7 @@ class Pool:
         self.provisioning: set[Function[Any, Any]] = set()  # somebody waits for them, and will tell what goes wrong
         self._wait_when_full = when_full == "wait"
         self.lock = threading.Lock()
+        self.templates = Templates(self, strict=confinement == "strict")
         self.supply = Supply(confinement, self.check_open, self._wake_watch, self._drop_idle_of)
         self._idle_again = threading.Condition(self.lock)
         self.watch: Watch | None = None
@@ -196,7 +200,9 @@ class Pool:
         self.evict(action.evict)
         self.calls += 1
         try:
-            return self._spawn(shelf, owner, suppressed=suppressed)
+            if shelf.function.options.snap_start:
+                return (yield from self.templates.spawn(shelf, owner, suppressed=suppressed))
+            return self.spawn(shelf, owner, suppressed=suppressed)
         except BaseException:
             with self.lock:
                 if self._making.pop(owner, None) is not None:
@@ -278,11 +284,19 @@ class Pool:
         if self.watch is not None:
             self.watch.wake()
 
-    def _spawn(self, shelf: Shelf, owner: object, *, suppressed: bool = False) -> Sandbox:
-        """Make the sandbox of a call."""
-        sandbox = self.make(shelf, owner, "on-demand", suppressed=suppressed)
+    def spawn(
+        self,
+        shelf: Shelf,
+        owner: object,
+        kind: str = "on-demand",
+        *,
+        template: Template | None = None,
+        suppressed: bool = False,
+    ) -> Sandbox:
+        """Make the sandbox of a call, or what it is to be forked from. Raises HostError; of a template, ZygoteDied."""
+        sandbox = self.make(shelf, owner, kind, template=template, suppressed=suppressed)
         with self.lock:
-            shelf.counts.cold_starts += 1
+            shelf.counts.cold_starts += kind != SNAP_START
             sandbox.begin()
             sandbox.taken_at = sandbox.started_at
             self.running.add(sandbox)
@@ -292,13 +306,32 @@ class Pool:
             watch.wake()
         return sandbox
 
-    def make(self, shelf: Shelf, owner: object, kind: str, *, suppressed: bool = False) -> Sandbox:
+    def swap(self, shelf: Shelf, owner: object, sandbox: Sandbox) -> None:
+        """Take a sandbox from a call that keeps its permit, for another one; under the lock."""
+        self.running.discard(sandbox)
+        self._making[owner] = shelf
+
+    def make(
+        self,
+        shelf: Shelf,
+        owner: object,
+        kind: str,
+        *,
+        template: Template | None = None,
+        suppressed: bool = False,
+    ) -> Sandbox:
+        """Make a sandbox of a kind, for whoever has room for it."""
         with self.lock:
             self.check_open()
-            slot = shelf.slots.pop()[0] if shelf.slots else ""
+            # All that a template forks has one user; the directories are that user's.
+            fits = template is not None or not shelf.function.options.snap_start
+            slot = shelf.slots.pop()[0] if shelf.slots and fits else ""
         job = Job(shelf.function, shelf.handler, kind, shelf.tenant)
         try:
-            sandbox = self.supply.make(owner, job, slot, suppressed=suppressed)
+            if template is not None:
+                sandbox = self.supply.fork(owner, job, slot, template, suppressed=suppressed)
+            else:
+                sandbox = self.supply.make(owner, job, slot, suppressed=suppressed)
         except BaseException:
             self.supply.remove_slots([slot])
             raise
@@ -340,6 +373,25 @@ class Pool:
                 raise
             self.return_lane(sandbox)
 
+    def warm(self, function: Function[Any, Any]) -> Trip[None]:
+        """Have a sandbox ready for the first call. Raises Lost where its init fails."""
+        shelf = self.shelf_of(function)
+        owner = object()
+        try:
+            sandbox = self.take(shelf, owner) or (yield from self.obtain(shelf, owner))
+            try:
+                if sandbox.peer.phase is not OPEN:
+                    yield from sandbox.open()
+            except BaseException:
+                self.discard(sandbox)
+                raise
+        except Lost:
+            raise
+        except BaseException:
+            self.mend(owner)
+            raise
+        self.return_lane(sandbox)
+
     # -- ends ----------------------------------------------------------------------------------------------------------
 
     def discard(self, sandbox: Sandbox, *, died: bool = True) -> None:
@@ -375,6 +427,7 @@ class Pool:
         """
         with self.lock:
             self._making.pop(owner, None)
+            self.templates.forget_maker(owner, FAILED)
             shelves = self.ledger.shelves.values()
             orphans = {one for one in self.running if one.owner is owner}
             orphans.update(self.supply.orphans(owner, {one for shelf in shelves for one in shelf.idle}))

@@ -64,6 +64,7 @@ class Rounds:
         for sandbox in tuple(pool.running):
             self._look_at(sandbox, now)
         self._look_at_used(now)
+        self._look_at_templates(now)
         with pool.lock:
             expired = pool.ledger.expired(now)
             pool.hand_out(pool.ledger.spare())
@@ -128,6 +129,21 @@ class Rounds:
                 else:
                     pool.evict([sandbox])
 
+    def _look_at_templates(self, now: float) -> None:
+        """Look at those from which others are forked: they have run init, and nobody waits for what they do now."""
+        pool = self._pool
+        for shelf, template in tuple(pool.supply.templates.items()):
+            keeper = template.keeper
+            if keeper.dying or template.is_gone() or (shelf.retired and not shelf.live):
+                pool.zygote_died(template)
+            elif now >= keeper.look_at and now - keeper.measured_at >= TICK_SECONDS:
+                vitals = read_vitals(keeper.pid, keeper.limit_bytes)
+                keeper.look_at = now + 10 * (monotonic() - now)
+                keeper.measured_at = now
+                most = keeper.limit_bytes * (1 + template.sandboxes)  # those are looked at one by one
+                if vitals.memory_bytes > most or template.has_rogues(now):
+                    template.distrust()
+
     # -- sandboxes to come ---------------------------------------------------------------------------------------------
 
     def _load_ahead(self, now: float) -> None:
@@ -144,7 +160,7 @@ class Rounds:
     def _load(self, shelf: Shelf, kind: str) -> None:
         """Send a new sandbox its init; whoever takes it waits for the rest."""
         pool = self._pool
-        sandbox = pool.make(shelf, self, kind)
+        sandbox = pool.make(shelf, self, kind, template=pool.supply.templates.get(shelf))
         sandbox.provisioned = kind == "provisioned-concurrency"
         sent = sandbox.send_init()
         with pool.lock:

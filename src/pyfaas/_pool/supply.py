@@ -15,14 +15,16 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from pyfaas import limits
 from pyfaas._confine.plan import Host, hold, missing, uid_of
 from pyfaas._sandbox.branch import Branch
-from pyfaas._sandbox.packing import Job, extra_reads, pack_birth, pack_init
+from pyfaas._sandbox.packing import Job, extra_reads, pack_birth, pack_init, pack_restore
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making
 from pyfaas._sandbox.sandbox import Sandbox
 from pyfaas._sandbox.slots import Slots
+from pyfaas._sandbox.template import Template
 from pyfaas.errors import HostError, InternalError
 
 SPARE_DESCRIPTORS = 64
@@ -44,6 +46,7 @@ class Supply:
         self.spawned = 0
         self.current: Zygote | None = None
         self.branches: dict[tuple[str, ...], Branch] = {}  # by what they have imported
+        self.templates: dict[Any, Template] = {}  # by shelf
         self._confinement = confinement
         self._check_open = check_open
         self._wake_watch = wake_watch
@@ -85,7 +88,7 @@ class Supply:
         return branch
 
     def _is_current(self, zygote: Zygote) -> bool:
-        return zygote is self.current or zygote in self.branches.values()
+        return zygote is self.current or zygote in (*self.branches.values(), *self.templates.values())
 
     def preload(self, module: str) -> None:
         """Have a module imported ahead of all sandboxes to come."""
@@ -100,9 +103,11 @@ class Supply:
                 return
             if zygote is self.current:
                 self.current = None
-            # Those of a zygote go with it; of a branch that died, itself.
-            gone = [one for one in self.branches.values() if zygote in (one, one.trunk)]
+            # Those of a zygote go with it; of a branch or a template that died, itself.
+            gone: list[Zygote] = [one for one in self.branches.values() if zygote in (one, one.trunk)]
+            gone += [one for one in self.templates.values() if one is zygote or one.trunk in (zygote, *gone)]
             self.branches = {key: one for key, one in self.branches.items() if one not in gone}
+            lost = [self.templates.pop(shelf) for shelf in [*self.templates] if self.templates[shelf] in gone]
         with self._lock:
             standby = self.standby
             if standby is not None and standby.zygote is zygote:
@@ -110,6 +115,10 @@ class Supply:
         if standby is not None and standby.zygote is zygote:
             standby.close()
             self.remove_slots([standby.slot])
+        for template in lost:
+            for sandbox in (template.keeper, template.spare):
+                if sandbox is not None:
+                    self.retire(sandbox)
         for one in dict.fromkeys([*gone, zygote]):
             self._drop_idle_of(one)
             one.close()
@@ -125,20 +134,50 @@ class Supply:
         options = job.function.options
         reads = extra_reads(job.function, self.zygote())
         plain = not (options.preload or options.writes or reads or slot)
-        sandbox = self._take_standby(owner, plain=plain) if not options.preload else None
+        sandbox = self._take_standby(owner, plain=plain) if not (options.preload or job.template) else None
         if sandbox is None:
             sandbox = self._make(owner, options.preload)
         try:
             with self._lock:
                 sandbox.slot = sandbox.slot or slot or self.slots.make()
-            init = pack_init(job, sandbox, reads, self._uid_of(sandbox))
-            sandbox.assign(init, float(options.timeout), options.memory * limits.MB, suppressed=suppressed)
+            init = pack_init(job, sandbox, reads, self.uid_of(sandbox))
+            timeout, memory = float(options.timeout), options.memory * limits.MB
+            init_limit = max(limits.SNAP_INIT_SECONDS, timeout) if job.template else None
+            sandbox.assign(init, timeout, memory, suppressed=suppressed, init_limit=init_limit)
         except BaseException:
             self.retire(sandbox)
             raise
         return sandbox
 
-    def _uid_of(self, sandbox: Sandbox) -> int:
+    def fork(self, owner: object, job: Job, slot: str, template: Template, *, suppressed: bool = False) -> Sandbox:
+        """Make the sandbox of a job from the template that has run its init. Raises ZygoteDied and HostError."""
+        options = job.function.options
+        with self._lock:
+            sandbox = None if slot else template.spare
+            if sandbox is not None:
+                template.spare = None
+                sandbox.owner = owner
+        sandbox = sandbox or self._fork(owner, slot, template)
+        init = pack_restore(job, sandbox)
+        sandbox.assign(init, float(options.timeout), options.memory * limits.MB, suppressed=suppressed)
+        return sandbox
+
+    def _fork(self, owner: object, slot: str, template: Template) -> Sandbox:
+        with self._lock:
+            slot = slot or self.slots.make()
+        try:
+            with making:
+                _make_room_for_descriptors()
+                sandbox = Sandbox(template, next(self._numbers), owner, slot)
+        except BaseException as error:
+            self.remove_slots([slot])
+            if isinstance(error, OSError):
+                raise HostError(f"no sandbox could be made: {error}") from error
+            raise
+        self.spawned += 1
+        return sandbox
+
+    def uid_of(self, sandbox: Sandbox) -> int:
         return uid_of(sandbox.zygote.host, self.slots.number, self.slots.number_of(sandbox.slot))
 
     def _take_standby(self, owner: object, *, plain: bool) -> Sandbox | None:
@@ -175,14 +214,18 @@ class Supply:
                 return sandbox
         raise InternalError("a loop of three ended")
 
-    def want_standby(self) -> None:
-        """A cold start is over: let the watch make the next blank one, after the answer and not beside it."""
-        if self.standby is None:
+    def want_standby(self, started: Sandbox) -> None:
+        """A cold start is over: let the watch make the next one ahead, after the answer and not beside it."""
+        if isinstance(started.zygote, Template):
+            started.zygote.spare_wanted = True
+        elif self.standby is None:
             self._standby_wanted = True
-            self._wake_watch()
+        self._wake_watch()
 
     def refill(self) -> None:
-        """Make the next standby, if one is wanted. Raises HostError."""
+        """Make the next standby, and the next spare of each template, where one is wanted. Raises HostError."""
+        for template in tuple(self.templates.values()):
+            self._refill_spare(template)
         if not self._standby_wanted or self.standby is not None:
             return
         self._standby_wanted = False
@@ -191,8 +234,24 @@ class Supply:
         if host.view:
             with self._lock:
                 sandbox.slot = self.slots.make()
-            sandbox.be_born(pack_birth(sandbox.slot, self._uid_of(sandbox), host))
+            sandbox.be_born(pack_birth(sandbox.slot, self.uid_of(sandbox), host))
         self._keep_standby(sandbox)
+
+    def _refill_spare(self, template: Template) -> None:
+        if not template.spare_wanted or template.spare is not None or template.is_gone():
+            return
+        template.spare_wanted = False
+        try:
+            sandbox = self._fork(self, "", template)
+        except ZygoteDied:
+            return  # a call will tell
+        with self._lock:
+            keep = template in self.templates.values() and not self._ended
+            if keep:
+                template.spare = sandbox
+                sandbox.owner = None
+        if not keep:
+            self.retire(sandbox)
 
     def _keep_standby(self, sandbox: Sandbox) -> None:
         with self._lock:
@@ -208,7 +267,8 @@ class Supply:
     def orphans(self, owner: object, idle: set[Sandbox]) -> list[Sandbox]:
         """Find the sandboxes of this owner, and those that are nobody's and in no place where such belong."""
         with self._lock, making:
-            placed = {*idle, *self.dying, *([self.standby] if self.standby is not None else [])}
+            ahead = [self.standby, *(one for held in self.templates.values() for one in (held.keeper, held.spare))]
+            placed = {*idle, *self.dying, *ahead}
             return [
                 one
                 for one in tuple(holders)
@@ -252,6 +312,7 @@ class Supply:
             zygotes = [one for one in (self.current, *self.branches.values()) if one is not None]
             for zygote in zygotes:
                 zygote.close()
+            zygotes += self.templates.values()
         with self._lock, making:
             self._ended = True
             ours = [one for one in tuple(holders) if isinstance(one, Sandbox) and one.zygote in zygotes]
@@ -265,6 +326,7 @@ class Supply:
             self.standby = None
         self.current = None
         self.branches.clear()
+        self.templates.clear()
 
     def abandon(self) -> None:
         """In a forked child of the host: forget what is the parent's. No lock is taken."""
@@ -274,6 +336,7 @@ class Supply:
         self.dying = []
         self.standby = None
         self.branches = {}
+        self.templates = {}
 
 
 _told: set[str] = set()

@@ -12,7 +12,7 @@ import contextlib
 import socket
 import threading
 
-from pyfaas._descriptors import receive_descriptors
+from pyfaas._descriptors import receive_descriptors, socket_pair
 from pyfaas._sandbox import control
 from pyfaas._sandbox.parent import START_SECONDS, Zygote, ZygoteDied, holders, making
 from pyfaas.errors import HostError
@@ -33,7 +33,7 @@ class Branch(Zygote):
         self.search_path = trunk.search_path
         self.host = trunk.host
         with making:
-            self._control, theirs = socket.socketpair()
+            self._control, theirs = socket_pair()
             holders.add(self)
             try:
                 trunk.fork_branch(theirs)

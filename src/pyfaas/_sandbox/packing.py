@@ -15,7 +15,7 @@ import sys
 import threading
 from typing import Any, NamedTuple
 
-from pyfaas._confine.plan import Host, Limits, birth, plan
+from pyfaas._confine.plan import Host, Limits, birth, plan, restore
 from pyfaas._confine.view import code_of, is_below, readable_by_others
 from pyfaas._sandbox.parent import Zygote, home_directory, search_path
 from pyfaas._sandbox.sandbox import Sandbox
@@ -25,6 +25,9 @@ from pyfaas.functions import Function
 _pickling = threading.Lock()
 
 
+SNAP_START = "snap-start"
+
+
 class Job(NamedTuple):
     """What a sandbox is made for: a function, how it travels, AWS's initialization type, the tenant if it has any."""
 
@@ -32,6 +35,11 @@ class Job(NamedTuple):
     handler: tuple[Any, ...]
     kind: str
     tenant: str | None = None
+
+    @property
+    def template(self) -> bool:
+        """Whether it is one to fork sandboxes from."""
+        return self.kind == SNAP_START
 
 
 def pack_handler(function: Function[Any, Any]) -> tuple[str, ...] | tuple[str, bytes]:
@@ -166,6 +174,7 @@ def pack_init(job: Job, sandbox: Sandbox, reads: tuple[str, ...], uid: int) -> b
     directory = "/tmp" if host.view else slot
     if options.writes or not readable_by_others(reads):
         uid = -1  # a stranger to those files; so it stays who the host is, without its capabilities
+    log_stream = f"[$LATEST]{zygote.mark}{sandbox.number:016x}"
     may_use = Limits(
         memory_mb=options.memory,
         file_mb=options.ephemeral_storage,
@@ -176,6 +185,7 @@ def pack_init(job: Job, sandbox: Sandbox, reads: tuple[str, ...], uid: int) -> b
         slot=slot,
         uid=uid,
         born=sandbox.born,
+        template=job.template,
     )
     wanted = {
         "handler": job.handler,
@@ -189,8 +199,21 @@ def pack_init(job: Job, sandbox: Sandbox, reads: tuple[str, ...], uid: int) -> b
         "cpu_seconds": options.cpu_allowance(),
         "directory": directory,
         "sys_path": search_path(),
-        "environment": environment(function, directory, f"{zygote.mark}{sandbox.number:016x}", job.kind),
+        "environment": environment(function, directory, log_stream, job.kind),
+        "log_stream": log_stream,
         "steps": plan(may_use, host),
+        "template": job.template,
+        "granted": (reads, may_use.writes),
+    }
+    return pickle.dumps(wanted, pickle.HIGHEST_PROTOCOL)
+
+
+def pack_restore(job: Job, sandbox: Sandbox) -> bytes:
+    """Give the payload of the INIT frame of a sandbox that is forked from a template."""
+    zygote = sandbox.zygote
+    wanted = {
+        "log_stream": f"[$LATEST]{zygote.mark}{sandbox.number:016x}",
+        "steps": restore(zygote.host, network=job.function.options.network),
     }
     return pickle.dumps(wanted, pickle.HIGHEST_PROTOCOL)
 
@@ -217,8 +240,12 @@ def _code_beside(function: Function[Any, Any], path: list[str], shown: list[str]
     return beside
 
 
-def environment(function: Function[Any, Any], directory: str, mark: str, kind: str) -> dict[str, str]:
+def environment(function: Function[Any, Any], directory: str, log_stream: str, kind: str) -> dict[str, str]:
     """Build a function's part of the environment: what AWS Lambda sets, its directory, what was declared."""
+    logs = {
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
+    }
     return {
         "HOME": directory,
         "PWD": directory,
@@ -227,8 +254,7 @@ def environment(function: Function[Any, Any], directory: str, mark: str, kind: s
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.options.memory),
         "AWS_LAMBDA_INITIALIZATION_TYPE": kind,
-        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
-        "AWS_LAMBDA_LOG_STREAM_NAME": f"[$LATEST]{mark}",
+        **({} if kind == SNAP_START else logs),  # as in AWS: a snapshot serves many streams
         "LAMBDA_TASK_ROOT": directory,
         **function.options.environment,
     }

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pyfaas._confine.plan import Host
-from pyfaas._descriptors import receive_descriptors
+from pyfaas._descriptors import receive_descriptors, socket_pair
 from pyfaas._sandbox import control
 from pyfaas.context import REGION
 from pyfaas.errors import HostError
@@ -63,6 +63,8 @@ class ZygoteDied(Exception):
 class Zygote:
     """A zygote that runs."""
 
+    untrusted = False  # it has run none but our code
+
     def __init__(self, directory: str, modules: Iterable[str] = (), confinement: str = "best") -> None:
         self._lock = threading.Lock()
         self._pidfd = -1
@@ -73,7 +75,7 @@ class Zygote:
         self.mark = os.urandom(8).hex()  # of all its sandboxes' log streams
         self.search_path = search_path()  # as the root of all sandboxes is built of it
         with making:
-            self._control, theirs = socket.socketpair()
+            self._control, theirs = socket_pair()
             holders.add(self)
             try:
                 self._process = self._start(theirs)
@@ -181,14 +183,28 @@ class Zygote:
         """Ask for a fork of it that listens at the other end of this socket. Raises ZygoteDied."""
         self._pass(control.BRANCH, 0, theirs.fileno())
 
-    def spawn(self, number: int, wire: socket.socket, log: int) -> None:
-        """Ask for a sandbox at the other end of this socket. Raises ZygoteDied."""
+    def spawn(self, number: int, wire: socket.socket, log: int, slot: str = "") -> None:  # noqa: ARG002
+        """Ask for a sandbox at the other end of this socket; it is told of its slot later. Raises ZygoteDied."""
         self._pass(control.SPAWN, number, wire.fileno(), log)
 
-    def _pass(self, kind: int, number: int, *descriptors: int) -> None:
+    def spawn_from(self, template: socket.socket, wanted: dict[str, Any], wire: socket.socket, log: int) -> None:
+        """Ask for the directories of a template's sandbox, and to send it on to there. Raises ZygoteDied."""
+        told = json.dumps(wanted).encode()
+        self._pass(control.TEMPLATE, len(told), wire.fileno(), log, template.fileno(), rest=told)
+
+    def vouches_for(self, number: int, pidfd: int) -> bool:  # noqa: ARG002
+        """Tell whether what came with a HELLO is the sandbox itself."""
+        return True
+
+    def distrust(self) -> None:
+        """After any doubt."""
+
+    def _pass(self, kind: int, number: int, *descriptors: int, rest: bytes = b"") -> None:
         try:
             with self._lock:
                 socket.send_fds(self._control, [control.MESSAGE.pack(kind, number)], descriptors)
+                if rest:
+                    self._control.sendall(rest)
         except OSError as error:
             raise ZygoteDied(str(error)) from error
 

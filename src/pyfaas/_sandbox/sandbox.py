@@ -22,7 +22,7 @@ from time import monotonic
 from typing import Any, TypeAlias
 
 from pyfaas import limits
-from pyfaas._descriptors import receive_descriptors
+from pyfaas._descriptors import receive_descriptors, socket_pair
 from pyfaas._sandbox import control, protocol
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making, pid_of
 from pyfaas._sandbox.protocol import Answer, HostPeer, ProtocolError
@@ -63,8 +63,10 @@ class Sandbox:
         "cpu_call",
         "due_at",
         "dying",
+        "failed",
         "idle_since",
         "init_frame",
+        "init_limit",
         "init_seconds",
         "limit_bytes",
         "log",
@@ -89,7 +91,7 @@ class Sandbox:
         "zygote",
     )
 
-    def __init__(self, parent: Zygote, number: int, owner: object = None) -> None:
+    def __init__(self, parent: Zygote, number: int, owner: object = None, slot: str = "") -> None:
         self.zygote = parent
         self.number = number
         self.owner = owner  # the call or stream that it works for, see Pool.mend
@@ -97,7 +99,7 @@ class Sandbox:
         self.pidfd = -1
         self.pid = -1
         self.shelf: Any = None
-        self.slot = ""
+        self.slot = slot
         self.init_frame = b""
         self.init_seconds: float | None = None
         self.suppressed = False
@@ -105,25 +107,26 @@ class Sandbox:
         self.pipelined = False
         self.provisioned = False
         self.born = False  # it has taken the first steps of confinement, in a slot of its own
+        self.failed: Lost | None = None  # its init did, for whoever was to make use of it
         self.verdict = ""  # why the watch or a close ended it, before the socket told
         self.calls = 0
         self.max_memory = 0
         self.look_at = self.measured_at = self.started_at = self.due_at = self.idle_since = 0.0
         self.taken_at = 0.0  # when the call or the stream that it serves, or served last, began
         self.clock = 0.0  # what a keep-alive policy wrote on it
-        self.timeout = limits.INIT_SECONDS
+        self.timeout = self.init_limit = limits.INIT_SECONDS
         self.limit_bytes = 0
         self.log_at = 0
         self.cpu_call = -1
         self.cpu_base = 0.0
         self.log = -1
         with making:
-            ours, theirs = socket.socketpair()
+            ours, theirs = socket_pair()
             self.channel = Channel(ours)
             holders.add(self)
             try:
                 self.log = _make_log()
-                parent.spawn(number, theirs, self.log)
+                parent.spawn(number, theirs, self.log, slot)
             except Exception:  # (after an interrupt the pool has it buried)
                 self.close()
                 raise
@@ -136,13 +139,16 @@ class Sandbox:
         with contextlib.suppress(OSError):
             self.channel.send(protocol.init_frame(steps, protocol.BIRTH), DONTWAIT)
 
-    def assign(self, init: bytes, timeout: float, memory_bytes: int, *, suppressed: bool) -> None:
+    def assign(
+        self, init: bytes, timeout: float, memory_bytes: int, *, suppressed: bool, init_limit: float | None = None
+    ) -> None:
         """Make it the sandbox of one function; ``suppressed``: init runs inside the first call's time-out."""
+        self.init_limit = init_limit or limits.INIT_SECONDS
         self.init_frame = protocol.init_frame(init)
         self.timeout = timeout
         self.limit_bytes = memory_bytes
         self.suppressed = suppressed
-        self._limit_waits(timeout if suppressed else limits.INIT_SECONDS)
+        self._limit_waits(timeout if suppressed else self.init_limit)
 
     def _limit_waits(self, seconds: float) -> None:
         value = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
@@ -263,8 +269,10 @@ class Sandbox:
 
     def _open(self, header: bytes, payload: bytes) -> Trip[None]:
         """Send INIT, with the first invocation behind it; come back once the handler is loaded."""
+        if self.failed is not None:
+            raise self.failed
         if not self.suppressed:
-            self.due_at = self.started_at + limits.INIT_SECONDS
+            self.due_at = self.started_at + self.init_limit
         first, self.init_frame = self.init_frame + header, b""
         if first:
             yield from self._deliver(first, payload)
@@ -274,6 +282,9 @@ class Sandbox:
             self._take_pidfd(descriptors)
             if not data:
                 raise Lost("gone")
+            if self.pidfd < 0 and self.zygote.untrusted:
+                self.zygote.distrust()
+                raise Lost("forged", "it did not say who it is")
             answers = self.peer.receive_until_open(data)
         while not answers or answers[-1].kind == protocol.HELLO:
             data = yield self.channel
@@ -304,7 +315,7 @@ class Sandbox:
 
     def _take_pidfd(self, descriptors: list[int]) -> None:
         for descriptor in descriptors:
-            if self.pidfd < 0:
+            if self.pidfd < 0 and self.zygote.vouches_for(self.number, descriptor):
                 self.pidfd = descriptor
                 self.pid = pid_of(descriptor)
             else:

@@ -67,15 +67,19 @@ def tree(pid: int) -> list[int]:
     """Give the process and all of its descendants."""
     pids = [pid]
     for parent in pids:  # grows while it is walked
-        try:
-            tasks = os.listdir(f"/proc/{parent}/task")
-        except OSError:
-            continue
-        for task in tasks:
-            pids += map(int, _read(f"/proc/{parent}/task/{task}/children").split())
+        pids += children_of(parent)
         if len(pids) > 10_000:
             break
     return pids
+
+
+def children_of(pid: int) -> list[int]:
+    """Give the children of all its threads; none if it is gone."""
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    return [int(child) for task in tasks for child in _read(f"/proc/{pid}/task/{task}/children").split()]
 
 
 def _read(path: str) -> bytes:

@@ -7,6 +7,8 @@ Forked blank from the zygote, as PID 1 of a namespace of its own. It says HELLO,
     INIT   ──► limits, environment, directory, streams ──► the loader ──► READY or FAULT
     INVOKE ──► the handler ──► VALUE or ERROR, written before the next frame is read
 
+A template (snap start, see snapshot.py) goes on after READY by forking workers, that begin again with their HELLO.
+
 The end of the socket is the end of the process.
 """
 
@@ -28,10 +30,11 @@ from collections.abc import Callable
 from typing import Any
 
 from pyfaas import _port, limits
+from pyfaas._confine import root
 from pyfaas._confine.apply import CpuBackstop, Grounds, apply
 from pyfaas._confine.hints import hint
 from pyfaas._payload import decode_event, encode_result
-from pyfaas._sandbox import forking, loader, protocol
+from pyfaas._sandbox import forking, loader, protocol, snapshot
 from pyfaas._sandbox.orphans import Orphans
 from pyfaas._sandbox.output import Output
 from pyfaas._sandbox.port import SandboxPort
@@ -48,6 +51,7 @@ class Worker:
 
     wire: socket.socket
     grounds: Grounds
+    template: snapshot.Template
     preload_trouble = ""
 
     def __init__(self) -> None:
@@ -102,13 +106,21 @@ class Worker:
 
     def run(self) -> None:
         """Take frames until the host hangs up."""
-        recv, receive = self.wire.recv, self.peer.receive
         frames = self._first_frames()
         if frames[0].kind == protocol.BIRTH:
             apply(pickle.loads(frames.pop(0).payload), self.grounds)  # noqa: S301 - the host's own bytes
             rehearse()
             frames = frames or self._first_frames()
-        call = self._init(frames.pop(0))
+        started_at = time.monotonic()
+        wanted = pickle.loads(frames.pop(0).payload)  # noqa: S301 - the host's own bytes
+        self._settle(wanted)
+        handler = self._answered(started_at, self._load, wanted)
+        if wanted["template"]:
+            frames = self._fork_sandboxes()  # comes back in each of them
+            wanted.update(pickle.loads(frames.pop(0).payload))  # noqa: S301 - likewise
+            handler = self._answered(time.monotonic(), self._restore, handler, wanted)
+        call = self._make_call(handler, wanted)
+        recv, receive = self.wire.recv, self.peer.receive
         while True:
             for frame in frames:
                 call(frame)
@@ -142,16 +154,10 @@ class Worker:
 
     # -- init ----------------------------------------------------------------------------------------------------------
 
-    def _init(self, frame: protocol.Invocation) -> Callable[[protocol.Invocation], None]:
-        """Become the sandbox of one function; give what answers its invocations."""
-        started_at = time.monotonic()
-        wanted = pickle.loads(frame.payload)  # noqa: S301 - the host's own bytes
-        self._settle(wanted)
+    def _answered(self, started_at: float, step: Callable[..., Any], *arguments: Any) -> Any:
+        """Do a step of becoming the sandbox of one function, and tell the host how that ended."""
         try:
-            if self.preload_trouble:
-                raise InitFailed(f"preload={wanted['preload']!r}: {self.preload_trouble}", "Runtime.ImportModuleError")
-            handler = loader.load(wanted["handler"])
-            handler = self._shape(handler, wanted)
+            done = step(*arguments)
         except InitFailed as error:
             self._answer_init(protocol.FAULT, started_at, _error_payload(error))
             os._exit(1)
@@ -164,7 +170,45 @@ class Worker:
             os._exit(1)
         self._answer_init(protocol.READY, started_at, b"")
         gc.enable()
-        return self._make_call(handler, wanted)
+        return done
+
+    def _load(self, wanted: dict[str, Any]) -> Callable[[Any, Context], Any]:
+        """Find the handler; where sandboxes will be forked, get all ready for that."""
+        if wanted["no_template"]:
+            raise InitFailed(wanted["no_template"], "Runtime.SnapStartUnavailable")
+        if self.preload_trouble:
+            raise InitFailed(f"preload={wanted['preload']!r}: {self.preload_trouble}", "Runtime.ImportModuleError")
+        handler = loader.load(wanted["handler"])
+        if not wanted["template"]:
+            return self._shape(handler, wanted)
+        snapshot.run_before_hooks()
+        snapshot.refuse_trouble()
+        reads, writes = wanted["granted"]
+        below = (*root.below_tmp((*self.grounds.paths, *reads)), *root.below_tmp(writes))
+        self.template = snapshot.Template(self.wire, below)
+        self.template.seal(self.output.log)
+        return handler
+
+    def _fork_sandboxes(self) -> list[protocol.Invocation]:
+        """In the template: fork a sandbox for each order. Comes back in those alone, with their first frames."""
+        wire, log, temporary, shared = self.template.wait_for_order()
+        os.close(self.output.log)
+        self.output.take(log)
+        os.setsid()
+        self.template.settle(temporary, shared)
+        self.pid = os.getpid()
+        self.forked = False
+        self.wire = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=wire)
+        self.peer = protocol.WorkerPeer()
+        _reseed()
+        self.say_hello()
+        return self._first_frames()
+
+    def _restore(self, handler: Callable[..., Any], wanted: dict[str, Any]) -> Callable[[Any, Context], Any]:
+        """In a sandbox that was forked from a template: give up the rest, and do what must be done anew."""
+        apply(wanted["steps"], self.grounds)
+        snapshot.run_after_hooks()
+        return self._shape(handler, wanted)
 
     def _answer_init(self, kind: int, started_at: float, payload: bytes) -> None:
         duration = time.monotonic() - started_at
@@ -180,8 +224,16 @@ class Worker:
         sys.path[:] = wanted["sys_path"]
         _port.opened(SandboxPort(wanted["function"]))
         self.network = wanted["network"]
-        apply(wanted["steps"], self.grounds)
+        wanted["no_template"] = ""
+        try:
+            apply(wanted["steps"], self.grounds)
+        except OSError as error:
+            if not wanted["template"]:
+                raise
+            wanted["no_template"] = str(error)  # the host will make a sandbox that needs none
         self.grounds.close()
+        self.grounds = Grounds(paths=self.grounds.paths)
+        self.pid = os.getpid()
         os.chdir(wanted["directory"])
 
     def _shape(self, handler: Callable[..., Any], wanted: dict[str, Any]) -> Callable[[Any, Context], Any]:
@@ -217,7 +269,7 @@ class Worker:
         template = Context(
             wanted["function"],
             memory_limit_in_mb=str(wanted["memory_mb"]),
-            log_stream_name=wanted["environment"]["AWS_LAMBDA_LOG_STREAM_NAME"],
+            log_stream_name=wanted["log_stream"],
             tenant_id=wanted["tenant"],
         )
 

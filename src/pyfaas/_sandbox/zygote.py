@@ -28,21 +28,22 @@ from typing import Any, NoReturn
 
 from pyfaas._confine import kernel
 from pyfaas._confine.apply import Grounds
-from pyfaas._confine.grounds import end_slots, prepare
+from pyfaas._confine.grounds import end_slots, prepare, slot_trees
 from pyfaas._confine.host import enter_namespaces
 from pyfaas._confine.plan import Host
 from pyfaas._descriptors import receive_descriptors
+from pyfaas._sandbox import forking
 from pyfaas._sandbox.control import (
     BRANCH,
-    EXITED,
     MESSAGE,
     NOT_FORKED,
     REAP,
     REPLY,
-    SIGNALLED,
     SPAWN,
     START,
+    TEMPLATE,
     UNKNOWN,
+    how,
 )
 from pyfaas._sandbox.slots import Slots
 
@@ -81,27 +82,7 @@ def _import_all(modules: list[str], *, needed: bool = False) -> str:
         except BaseException as error:
             if needed:
                 return f"{name!r}: {type(error).__name__}: {error}"
-    return _threads() if needed else ""
-
-
-def _threads() -> str:
-    """Tell of threads that were started; those of BLAS libraries end by themselves at a fork, and begin anew."""
-    if _count_threads() > 1:
-        child = _fork()
-        if child == 0:
-            os._exit(0)
-        os.waitpid(child, 0)
-        if _count_threads() > 1:
-            return "importing them starts threads, which no fork takes along"
-    return ""
-
-
-def _count_threads() -> int:
-    try:
-        return len(os.listdir("/proc/self/task"))
-    except OSError:  # macOS tells of Python's own alone
-        threading = sys.modules.get("threading")
-        return threading.active_count() if threading is not None else 1
+    return "importing them starts threads, which no fork takes along" if needed and forking.has_threads() else ""
 
 
 class Zygote:
@@ -157,6 +138,8 @@ class Zygote:
             self._reap(number)
         elif kind == BRANCH:
             self._branch(*descriptors)
+        elif kind == TEMPLATE:
+            self._pass_on(json.loads(self._read(number)), *descriptors)
         else:
             wanted = json.loads(self._read(number))
             if kind == START:
@@ -253,6 +236,20 @@ class Zygote:
                 kernel.setns(self.namespace, kernel.CLONE_NEWPID)
         return pid
 
+    def _pass_on(self, wanted: dict[str, Any], wire: int, log: int, template: int) -> None:
+        """Make the directories of a template's sandbox, which it may not, and send it there; failing is its end."""
+        made: list[int] = []
+        try:
+            made += slot_trees(wanted["slot"], wanted["size_mb"], wanted["uid"])
+            with socket.socket(fileno=template) as there:
+                message = MESSAGE.pack(SPAWN, wanted["number"])
+                socket.send_fds(there, [message], [wire, log, *made], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError as error:
+            self.failed[wanted["number"]] = error.errno or 1
+        finally:
+            for descriptor in (wire, log, *made):
+                os.close(descriptor)
+
     def _become(self, live: Callable[[], object]) -> NoReturn:
         """In a fork: die with the zygote, let go of what is its own, and be what the fork was for."""
         try:
@@ -300,11 +297,7 @@ class Zygote:
         if number in self.failed:
             told, value = NOT_FORKED, self.failed.pop(number)
         elif number in self.workers:
-            _, status = os.waitpid(self.workers.pop(number), 0)
-            if os.WIFSIGNALED(status):
-                told, value = SIGNALLED, os.WTERMSIG(status)
-            else:
-                told, value = EXITED, os.WEXITSTATUS(status)
+            told, value = how(os.waitpid(self.workers.pop(number), 0)[1])
         if not self.found.pid_namespace:
             self._end_orphans()
         self.control.sendall(REPLY.pack(number, told, value))

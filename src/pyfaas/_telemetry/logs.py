@@ -1,5 +1,5 @@
 """
-AWS Lambda's log lines, tabs and all: INIT_START, START, END, REPORT around what the handler wrote.
+AWS Lambda's log lines, tabs and all: INIT_START or RESTORE_START, START, END, REPORT around what the handler wrote.
 
 The handler's bytes come from a sandbox that may write what it likes; they are decoded with replacement and shown as
 text between lines that are the host's own. A handler can print a line that looks like a REPORT; the true one is the
@@ -9,6 +9,7 @@ last.
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 
 from pyfaas import limits
@@ -23,10 +24,10 @@ def _runtime_version() -> tuple[str, str]:
     return version, f"arn:aws:lambda:{REGION}::runtime:{digest}"
 
 
-def init_start_line() -> str:
-    """Write the first line of a cold start."""
+def start_line(phase: str) -> str:
+    """Write the first line of a cold start (INIT), or of a snap start (RESTORE)."""
     version, arn = _runtime_version()
-    return f"INIT_START Runtime Version: {version}\tRuntime Version ARN: {arn}\n"
+    return f"{phase}_START Runtime Version: {version}\tRuntime Version ARN: {arn}\n"
 
 
 def report_line(report: Report, error: PyfaasError | None) -> str:
@@ -40,6 +41,9 @@ def report_line(report: Report, error: PyfaasError | None) -> str:
     ]
     if report.init_ms is not None:
         fields.append(f"Init Duration: {report.init_ms:.2f} ms")
+    if report.restore_ms is not None:
+        billed = math.ceil(report.restore_ms)
+        fields += [f"Restore Duration: {report.restore_ms:.2f} ms", f"Billed Restore Duration: {billed} ms"]
     if report.status == "timeout":
         fields.append("Status: timeout")
     elif isinstance(error, FunctionError) and error.to_lambda().keys() == {"errorType", "errorMessage"}:
@@ -57,7 +61,7 @@ def compose_log(facts: Facts, report: Report, error: PyfaasError | None) -> str:
         written += f"[pyfaas] {facts.log_dropped:,} more bytes of output were dropped\n"
     text = "".join(
         (
-            init_start_line() if facts.cold else "",
+            "" if not facts.cold else start_line("INIT" if facts.restore is None else "RESTORE"),
             f"START RequestId: {report.request_id} Version: {report.version}\n",
             written,
             f"END RequestId: {report.request_id}\n",
