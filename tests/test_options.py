@@ -94,7 +94,6 @@ def test_a_value_within_its_range_is_kept(field: str, value: Any) -> None:
 
 LATER: dict[str, Any] = {
     "trigger": "GET /",
-    "cpu": 1.5,
     "allow": ["queue:a:send"],
     "retries": 0,
     "max_event_age": 60,
@@ -120,10 +119,6 @@ def test_an_empty_list_asks_for_nothing(field: str) -> None:
     nothing: list[Any] = [[], ()]
     for value in nothing:
         function(**{field: value})(handler)
-
-
-def test_the_cpu_option_takes_proportional_and_says_that_it_is_not_available_yet() -> None:
-    assert refused(cpu="proportional") == "cpu='proportional': is not available yet"
 
 
 def test_every_option_of_the_signature_is_checked_here() -> None:

@@ -254,7 +254,9 @@ def function(handler: Any = None, /, **options: Any) -> Any:
     - ``timeout``: seconds for one invocation, 0.05 to 900 (AWS: Timeout, 1 to 900)
     - ``environment``: variables, text to text, at most 4,096 bytes; AWS's reserved names are refused
     - ``ephemeral_storage``: MB in ``/tmp``, 512 to 10,240 (AWS: EphemeralStorage)
-    - ``cpu_seconds``: seconds of CPU time for one invocation, all threads and children; default timeout x cores + 1
+    - ``cpu``: processors that the sandbox may keep busy, 0.5 for half of one; ``"proportional"`` is one for each
+      1,769 MB of ``memory``, as in AWS; all if not given. Held by a cgroup, else by weight and CPU time
+    - ``cpu_seconds``: seconds of CPU time for one invocation, all threads and children; timeout x processors + 1 if not given
     - ``network``: False leaves the sandbox no way out, not even to this machine
     - ``reads``, ``writes``: absolute paths of the host that the sandbox sees beside code and libraries, and may change
     - ``reserved_concurrency``: permits kept for this function alone, and its limit; 0 refuses every call
@@ -262,13 +264,14 @@ def function(handler: Any = None, /, **options: Any) -> Any:
     - ``tenant_isolated``: a sandbox serves one tenant only, for ever; each call says which, ``invoke(.., tenant="a")``
       (AWS: TenancyConfig PER_TENANT)
     - ``fresh``: a new sandbox, with an empty ``/tmp``, for every invocation
+    - ``snap_start``: init runs once, and sandboxes are forked from the process that has run it (AWS: SnapStart)
     - ``preload``: names of modules that are imported once, and are there when a sandbox starts; they are imported with
       the rights of the host, so name what you would import yourself
     - ``max_invocations``: after so many the sandbox is replaced
     - ``description``: up to 256 characters
 
-    ``trigger, cpu, allow, snap_start, retries, max_event_age, on_success, on_failure, dead_letter,
-    idempotency, layers`` are checked, and refused as not available yet.
+    ``trigger, allow, retries, max_event_age, on_success, on_failure, dead_letter, idempotency, layers`` are checked,
+    and refused as not available yet.
 
     Raises ConfigurationError naming the field, the value and what would be right.
     """

@@ -15,6 +15,7 @@ RESPONSE_BYTES = 6_291_556
 NESTING = 200
 INIT_SECONDS = 10.0
 SNAP_INIT_SECONDS = 130.0
+MB_PER_VCPU = 1769
 CONCURRENCY = 1_000
 SANDBOXES = 1_000
 KEEP_ALIVE_SECONDS = 300.0
@@ -76,7 +77,10 @@ QUOTAS = (
         "host",
         "AWS's; what is forked from it has 10 s for its hooks",
     ),
-    Quota("cpu_seconds", "timeout x cores + 1", "none", "s of CPU time a call", "watch", "stops what no clock stops"),
+    Quota("cpu", "none, above 0, or proportional", "memory / 1,769 MB", "vCPUs", "kernel or watch", "cgroup or weight"),
+    Quota(
+        "cpu_seconds", "timeout x processors + 1", "none", "s of CPU time a call", "watch", "stops what no clock stops"
+    ),
     Quota(
         "ephemeral_storage",
         "512 to 10,240, default 512",

@@ -226,7 +226,6 @@ class Options:
     LATER: ClassVar[frozenset[str]] = frozenset(
         {
             "trigger",
-            "cpu",
             "allow",
             "retries",
             "max_event_age",
@@ -279,11 +278,18 @@ class Options:
     def __repr__(self) -> str:
         return f"Options({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
 
+    def processors(self) -> float | None:
+        """Give how many processors it may keep busy, None for all; "proportional" is one for 1,769 MB, as in AWS."""
+        if self.cpu == "proportional":
+            return self.memory / limits.MB_PER_VCPU
+        return None if self.cpu is None else float(self.cpu)
+
     def cpu_allowance(self) -> float:
         """Give the seconds of CPU time that one invocation may use."""
         if self.cpu_seconds is not None:
             return float(self.cpu_seconds)
-        return float(self.timeout * (os.cpu_count() or 1) + 1)
+        cores = os.cpu_count() or 1
+        return float(self.timeout * min(self.processors() or cores, cores) + 1)
 
 
 def _asks_for_nothing(value: Any, default: Any) -> bool:

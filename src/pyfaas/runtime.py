@@ -39,7 +39,7 @@ from pyfaas.functions import Function, declared
 from pyfaas.options import Check, check_tenant, one_of, seconds, whole
 
 if sys.platform != "win32":
-    from pyfaas._confine.plan import Holding, hold, missing
+    from pyfaas._confine.plan import Holding, missing
     from pyfaas._invoke.direct import Ending, invoke, run
     from pyfaas._invoke.stream import AsyncStream, BlockingStream, Pipeline
     from pyfaas._pool.policy import Shelf
@@ -318,7 +318,7 @@ class Runtime:
 
     def confinement(self) -> list[Holding]:
         """Tell, for each guarantee, how this host holds it: by the kernel, watched, or not held, by what and why."""
-        return hold((self._pool or self._open_pool()).zygote().host)
+        return (self._pool or self._open_pool()).supply.holdings()  # type: ignore[no-any-return]
 
     def _refuse_what_is_not_held(self) -> None:
         not_held = missing(self.confinement())

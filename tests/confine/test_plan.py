@@ -6,9 +6,20 @@ import itertools
 
 import pytest
 
-from pyfaas import CannotConfine, Runtime
+from pyfaas import CannotConfine, Runtime, limits
 from pyfaas._confine import apply
-from pyfaas._confine.plan import KERNEL, NOT_HELD, WATCHED, Host, Limits, hold, plan
+from pyfaas._confine.plan import (
+    KERNEL,
+    NOT_HELD,
+    RESERVED_PIDS,
+    WATCHED,
+    Host,
+    Limits,
+    hold,
+    niceness,
+    plan,
+    restore,
+)
 
 ROOT = Host("linux", True, True, False, True)
 FULL = ROOT._replace(view=True, own_uids=True, empty_network=True, landlock=7, seccomp=True)
@@ -111,3 +122,18 @@ def test_strict_runs_where_all_is_held_and_else_refuses_with_the_list() -> None:
         with pytest.raises(CannotConfine) as caught:
             runtime.invoke(handlers.echo, 1)
         assert all(f"{guarantee} (" in str(caught.value) for guarantee in missing)
+
+
+def test_a_share_of_the_processors_is_a_weight_where_no_cgroup_holds_it() -> None:
+    assert [niceness(processors, 4) for processors in (None, 4, 8, 2, 1, 0.01)] == [0, 0, 0, 3, 6, 19]
+    assert ("nice", 3) in plan(Limits(128, 512, 1.0, nice=3), ROOT)
+
+
+def test_a_template_keeps_what_forks_need_and_its_sandboxes_give_it_up() -> None:
+    steps = [step[0] for step in plan(Limits(128, 512, 1.0, uid=5, template=True), ROOT)]
+    assert steps[0] == "keep_proc"
+    assert steps.index("user") < steps.index("descend") < steps.index("no_new_privileges")
+    assert "seccomp" not in steps
+    assert "drop_capabilities" not in steps
+    assert ("pid_max", RESERVED_PIDS + limits.PROCESSES) not in plan(Limits(128, 512, 1.0, template=True), ROOT)
+    assert [step[0] for step in restore(FULL, network=True)] == ["drop_capabilities", "landlock", "seccomp"]

@@ -98,6 +98,7 @@ _HANDS: dict[str, Callable[..., Any]] = {
     "drop_capabilities": lambda _: kernel.drop_capabilities(),
     "landlock": _landlock,
     "seccomp": lambda _: seccomp.load(),
+    "nice": lambda _, value: os.nice(value),
     "keep_proc": lambda _: nest.keep_proc(),
     "descend": lambda _: nest.descend(),
     "seccomp_of_template": lambda _: seccomp.load_for_template(),

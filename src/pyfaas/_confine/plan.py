@@ -8,6 +8,7 @@ From limits and host to steps, and to a list of what this host can and cannot ho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -53,6 +54,7 @@ class Limits(NamedTuple):
     slot: str = ""
     uid: int = -1  # of its own; -1: the host's
     born: bool = False  # the steps of its birth were taken
+    nice: int = 0
     template: bool = False  # sandboxes will be forked from it, once it has run init
 
 
@@ -146,24 +148,40 @@ def _common_limits(uid: int, host: Host, *, template: bool = False) -> list[Step
 
 def _own_limits(wanted: Limits, host: Host) -> list[Step]:
     steps: list[Step] = [("rlimit", "FSIZE", wanted.file_mb * limits.MB)]
+    if wanted.nice:
+        steps.append(("nice", wanted.nice))
     if host.system == "linux":  # macOS accepts it and ignores it
         # Only a stop for runaways: the watch holds the memory that is resident, 64 threads alone need 532 MB of this.
         steps.append(("rlimit", "DATA", 2 * wanted.memory_mb * limits.MB + 1024 * limits.MB))
     return steps
 
 
+def niceness(processors: float | None, cores: int) -> int:
+    """Give the scheduling weight of so many processors of all cores: each step of nice is a factor of 1.25."""
+    if processors is None:
+        return 0
+    share = min(processors / cores, 1.0)
+    return min(round(-math.log(share) / math.log(1.25)), 19)
+
+
+SOON = "from the first look on, within 50 ms"
+
+
 # -- telling -----------------------------------------------------------------------------------------------------------
 
 
-def hold(host: Host) -> list[Holding]:
-    """Tell how each guarantee is held on this host."""
+def hold(host: Host, groups: Iterable[str] = ()) -> list[Holding]:
+    """Tell how each guarantee is held on this host; ``groups``: the controllers of which cgroups can be made."""
+    groups = set(groups)
     linux = host.system == "linux"
     return [
         Holding("time-out", KERNEL if host.pid_namespace else WATCHED, "SIGKILL at the deadline"),
         _whole_tree(host),
         Holding("memory", WATCHED, "resident memory of the tree, every 50 ms", "may exceed by about 250 MB for 50 ms"),
+        _all_memory(groups),
+        _processors(groups),
         Holding("CPU time", WATCHED, "CPU time of the tree, every 50 ms; SIGXCPU behind it"),
-        _processes(host),
+        _processes(host, groups),
         Holding("open files", KERNEL, "RLIMIT_NOFILE"),
         Holding("file size", KERNEL, "RLIMIT_FSIZE"),
         _storage(host),
@@ -214,14 +232,32 @@ def _namespace(host: Host) -> str:
     return "a PID namespace" + (" in a user namespace" if host.user_namespace else "")
 
 
-def _processes(host: Host) -> Holding:
+def _all_memory(groups: set[str]) -> Holding:
+    guarantee = "memory of the kernel for it"
+    if "memory" in groups:
+        return Holding(
+            guarantee, KERNEL, "a cgroup of memory + ephemeral_storage", "from the first look on, within 50 ms"
+        )
+    told = "no cgroup may be made here; socket buffers and memory files that nobody maps count for nobody"
+    return Holding(guarantee, WATCHED, "the number of open files", told)
+
+
+def _processors(groups: set[str]) -> Holding:
+    if "cpu" in groups:
+        return Holding("cpu=", KERNEL, "quota of a cgroup", SOON)
+    return Holding("cpu=", WATCHED, "scheduling weight, CPU time", "no cgroup may be made here")
+
+
+def _processes(host: Host, groups: set[str]) -> Holding:
     if host.pid_max:
         return Holding("processes", KERNEL, "pid_max of the PID namespace")
     if host.own_uids:
         return Holding("processes", KERNEL, "RLIMIT_NPROC of a user of its own")
     if host.user_namespace:
         return Holding("processes", KERNEL, "RLIMIT_NPROC", "2,024 for all sandboxes together; Linux 6.14 holds each")
-    return _nothing("processes", "needs a PID namespace and Linux 6.14, or a user namespace")
+    if "pids" in groups:
+        return Holding("processes", KERNEL, "a cgroup", SOON)
+    return _nothing("processes", "needs a PID namespace and Linux 6.14, a user namespace, or a cgroup")
 
 
 def _why_no_view(host: Host) -> str:

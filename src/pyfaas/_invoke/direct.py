@@ -251,7 +251,10 @@ def ending_of(pool: Pool, sandbox: Sandbox, lost: Lost) -> Trip[tuple[int, int]]
         # Nothing may come before the kill: to measure a fork bomb takes longer than to let it run.
         sandbox.verdict = sandbox.verdict or lost.why
     try:
-        return (yield from sandbox.end())
+        ending = yield from sandbox.end()
+        if sandbox.group is not None and not sandbox.verdict and sandbox.group.oom_killed():
+            sandbox.verdict = "memory"
+        return ending
     except ZygoteDied:
         pool.zygote_died(sandbox.zygote)
         return UNKNOWN, 0

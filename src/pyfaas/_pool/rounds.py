@@ -27,6 +27,7 @@ TICK_SECONDS = 0.050
 YOUNG_SECONDS = 0.020
 FORSAKEN_SECONDS = 5.0
 BURY_SECONDS = 0.002
+GROUPS_A_TICK = 16
 
 
 class Rounds:
@@ -34,6 +35,7 @@ class Rounds:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._to_group = 0
 
     @property
     def calls(self) -> int:
@@ -61,6 +63,7 @@ class Rounds:
     def tick(self, now: float) -> None:
         """Look at everything once."""
         pool = self._pool
+        self._to_group = GROUPS_A_TICK
         for sandbox in tuple(pool.running):
             self._look_at(sandbox, now)
         self._look_at_used(now)
@@ -104,6 +107,7 @@ class Rounds:
     def _measure(self, sandbox: Sandbox, now: float) -> None:
         if sandbox.pid <= 0:
             return
+        self._hold_by_group(sandbox)
         vitals = read_vitals(sandbox.pid, sandbox.limit_bytes)
         held = vitals.memory_bytes + sandbox.log_bytes()
         # A thousand processes take 50 ms to look at; no tree may take all of the watch's time.
@@ -115,12 +119,19 @@ class Rounds:
         elif sandbox.cpu_used(vitals.cpu_seconds) > sandbox.shelf.function.options.cpu_allowance():
             self._pool.condemn(sandbox, "cpu")
 
+    def _hold_by_group(self, sandbox: Sandbox) -> None:
+        """Put it into a cgroup when it is first looked at; a few at a time, for the kernel may take long over each."""
+        if sandbox.group is None and sandbox.pid > 0 and self._to_group > 0:
+            self._to_group -= 1
+            self._pool.supply.hold_by_group(sandbox)
+
     def _look_at_used(self, now: float) -> None:
         """Look at the memory of the sandboxes whose calls were too short to be seen at work."""
         pool = self._pool
         with pool.lock:
             used = pool.ledger.used_since_measured()
         for sandbox in used:
+            self._hold_by_group(sandbox)
             if sandbox.measure(now) > sandbox.limit_bytes:
                 with pool.lock:
                     taken = not pool.ledger.remove_idle(sandbox.shelf, sandbox)

@@ -9,6 +9,7 @@ process is waited for.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import tempfile
@@ -18,13 +19,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pyfaas import limits
-from pyfaas._confine.plan import Host, hold, missing, uid_of
+from pyfaas._confine.cgroups import Group, Groups, lid_bytes
+from pyfaas._confine.plan import Holding, hold, missing, uid_of
 from pyfaas._sandbox.branch import Branch
 from pyfaas._sandbox.packing import Job, extra_reads, pack_birth, pack_init, pack_restore
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making
 from pyfaas._sandbox.sandbox import Sandbox
 from pyfaas._sandbox.slots import Slots
 from pyfaas._sandbox.template import Template
+from pyfaas._sandbox.vitals import tree
 from pyfaas.errors import HostError, InternalError
 
 SPARE_DESCRIPTORS = 64
@@ -47,6 +50,8 @@ class Supply:
         self.current: Zygote | None = None
         self.branches: dict[tuple[str, ...], Branch] = {}  # by what they have imported
         self.templates: dict[Any, Template] = {}  # by shelf
+        self.groups = Groups([] if confinement == "off" else None)
+        self._groups_left: list[Group] = []
         self._confinement = confinement
         self._check_open = check_open
         self._wake_watch = wake_watch
@@ -70,8 +75,13 @@ class Supply:
             if self.current is None:
                 self.current = Zygote(self.slots.root, self._modules, self._confinement)
                 if self._confinement == "best":
-                    _tell_what_is_not_held(self.current.host)
+                    _tell_what_is_not_held(self.holdings())
             return self.current
+
+    def holdings(self) -> list[Holding]:
+        """Tell how each guarantee is held here."""
+        host = self.current.host if self.current is not None else self.zygote().host
+        return hold(host, self.groups.controllers)
 
     def _source(self, modules: tuple[str, ...]) -> Zygote:
         """Give the zygote, or the branch of it that has imported these modules. Raises ZygoteDied."""
@@ -140,7 +150,8 @@ class Supply:
         try:
             with self._lock:
                 sandbox.slot = sandbox.slot or slot or self.slots.make()
-            init = pack_init(job, sandbox, reads, self.uid_of(sandbox))
+            weighed = "cpu" not in self.groups.controllers
+            init = pack_init(job, sandbox, reads, self.uid_of(sandbox), weighed=weighed)
             timeout, memory = float(options.timeout), options.memory * limits.MB
             init_limit = max(limits.SNAP_INIT_SECONDS, timeout) if job.template else None
             sandbox.assign(init, timeout, memory, suppressed=suppressed, init_limit=init_limit)
@@ -299,6 +310,26 @@ class Supply:
         for sandbox in gone:
             sandbox.bury()
             self.remove_slots([sandbox.slot])
+        groups = [*self._groups_left, *(sandbox.group for sandbox in gone if sandbox.group is not None)]
+        self._groups_left = [group for group in groups if not group.remove()]
+
+    def hold_by_group(self, sandbox: Sandbox) -> None:
+        """Put a sandbox, with all that it has started, into a cgroup of its own, where there are such."""
+        options = sandbox.shelf.function.options
+        group = self.groups.make(f"sandbox-{sandbox.number}")
+        if group is None:
+            return
+        sandbox.group = group
+        try:
+            group.limit(lid_bytes(options.memory, options.ephemeral_storage), limits.PROCESSES, options.processors())
+            seen: set[int] = set()
+            while more := set(tree(sandbox.pid)) - seen:  # what starts meanwhile outside is found next time
+                seen |= more
+                for pid in more:
+                    with contextlib.suppress(ProcessLookupError):
+                        group.add(pid)
+        except OSError:  # it is gone, or may not be moved: then the watch is alone with it
+            pass
 
     def remove_slots(self, slots: Iterable[str]) -> None:
         """Remove directories that no sandbox uses any more."""
@@ -321,6 +352,7 @@ class Supply:
         for sandbox in rest:
             sandbox.close()
         self.slots.close()
+        self.groups.close()
         with self._lock:
             self.dying = [sandbox for sandbox in self.dying if sandbox.is_open]
             self.standby = None
@@ -342,9 +374,9 @@ class Supply:
 _told: set[str] = set()
 
 
-def _tell_what_is_not_held(host: Host) -> None:
+def _tell_what_is_not_held(holdings: list[Holding]) -> None:
     """Warn, once in a process, of what this host cannot keep."""
-    told = ", ".join(one.guarantee for one in missing(hold(host)))
+    told = ", ".join(one.guarantee for one in missing(holdings))
     if told and told not in _told:
         _told.add(told)
         warnings.warn(f"this host does not hold: {told} (`pyfaas doctor` says why)", RuntimeWarning, stacklevel=2)

@@ -15,7 +15,7 @@ import sys
 import threading
 from typing import Any, NamedTuple
 
-from pyfaas._confine.plan import Host, Limits, birth, plan, restore
+from pyfaas._confine.plan import Host, Limits, birth, niceness, plan, restore
 from pyfaas._confine.view import code_of, is_below, readable_by_others
 from pyfaas._sandbox.parent import Zygote, home_directory, search_path
 from pyfaas._sandbox.sandbox import Sandbox
@@ -166,8 +166,12 @@ def pack_birth(slot: str, uid: int, host: Host) -> bytes:
     return pickle.dumps(birth(slot, uid, host), pickle.HIGHEST_PROTOCOL)
 
 
-def pack_init(job: Job, sandbox: Sandbox, reads: tuple[str, ...], uid: int) -> bytes:
-    """Give the payload of an INIT frame; ``reads`` is ``extra_reads`` of the job, ``uid`` a user of its own."""
+def pack_init(job: Job, sandbox: Sandbox, reads: tuple[str, ...], uid: int, *, weighed: bool = True) -> bytes:
+    """
+    Give the payload of an INIT frame.
+
+    ``reads`` is ``extra_reads`` of the job, ``uid`` a user of its own; ``weighed``: no cgroup will hold ``cpu=``.
+    """
     function, slot, zygote = job.function, sandbox.slot, sandbox.zygote
     options = function.options
     host = zygote.host
@@ -186,6 +190,7 @@ def pack_init(job: Job, sandbox: Sandbox, reads: tuple[str, ...], uid: int) -> b
         uid=uid,
         born=sandbox.born,
         template=job.template,
+        nice=niceness(options.processors(), os.cpu_count() or 1) if weighed else 0,
     )
     wanted = {
         "handler": job.handler,

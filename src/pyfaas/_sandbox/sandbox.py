@@ -22,6 +22,7 @@ from time import monotonic
 from typing import Any, TypeAlias
 
 from pyfaas import limits
+from pyfaas._confine.cgroups import Group
 from pyfaas._descriptors import receive_descriptors, socket_pair
 from pyfaas._sandbox import control, protocol
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making, pid_of
@@ -64,6 +65,7 @@ class Sandbox:
         "due_at",
         "dying",
         "failed",
+        "group",
         "idle_since",
         "init_frame",
         "init_limit",
@@ -99,6 +101,7 @@ class Sandbox:
         self.pidfd = -1
         self.pid = -1
         self.shelf: Any = None
+        self.group: Group | None = None  # the cgroup that the watch has put it in
         self.slot = slot
         self.init_frame = b""
         self.init_seconds: float | None = None

@@ -1,0 +1,245 @@
+"""
+Control groups, where this host lets its user make them: a lid on what the watch can only look at. (host side)
+
+    find() ──► Place, Place ...        where groups of a kind may be made: memory, cpu, pids; version 1 or 2 of each
+    Groups(places).make(name) ──► Group ──► limit(...), add(pid), oom_killed(), remove()
+
+Nothing of a call waits for them: to move a process takes the kernel 15 ms now and then. The watch does so when it first
+looks at a sandbox, and from then on all that the sandbox starts is in its group too.
+
+A runtime's groups lie in one directory that bears the host's pid and the time of its birth. What a killed host leaves
+behind is empty, for its sandboxes die with it; the next one removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from pyfaas import limits
+
+CONTROLLERS = ("memory", "cpu", "pids")
+PERIOD_US = 100_000
+TRIES = 10
+_PREFIX = "pyfaas-"
+_numbers = itertools.count()
+
+
+class Place(NamedTuple):
+    """Where groups of one controller may be made."""
+
+    controller: str
+    version: int
+    directory: str
+
+
+# -- finding -----------------------------------------------------------------------------------------------------------
+
+
+def find() -> list[Place]:
+    """Look where this process may make groups; empty where it may not, and on other systems."""
+    try:
+        with open("/proc/self/mountinfo") as mounts, open("/proc/self/cgroup") as own:
+            lines, groups = mounts.read().splitlines(), own.read().splitlines()
+    except OSError:
+        return []
+    return [place for place in places(lines, groups, _hands_out) if os.access(place.directory, os.W_OK)]
+
+
+def places(mounts: Iterable[str], groups: Iterable[str], hands_out: Callable[[str], set[str]]) -> list[Place]:
+    """
+    Find the directory of each controller in what ``/proc`` tells. (pure)
+
+    Version 2 keeps processes out of groups that hand out controllers, so there the nearest one above that hands them
+    out is taken; ``hands_out`` tells which a directory does.
+    """
+    own = dict(_own_paths(groups))
+    found: dict[str, Place] = {}
+    for mount in mounts:
+        fields, _, after = mount.partition(" - ")
+        root, point = fields.split()[3:5]
+        kind, _, options = after.split()[:3]
+        if kind == "cgroup":
+            for controller in set(options.split(",")) & set(CONTROLLERS) & own.keys():
+                found[controller] = Place(controller, 1, _below(point, root, own[controller]))
+        elif kind == "cgroup2" and "" in own:
+            directory = _below(point, root, own[""])
+            while directory.startswith(point):
+                for controller in hands_out(directory) & set(CONTROLLERS):
+                    found.setdefault(controller, Place(controller, 2, directory))
+                directory = os.path.dirname(directory)
+    return [found[controller] for controller in CONTROLLERS if controller in found]
+
+
+def _own_paths(groups: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            yield controller, path
+
+
+def _below(point: str, root: str, path: str) -> str:
+    inside = os.path.relpath(path, root)
+    return point if inside == "." or inside.startswith("..") else os.path.join(point, inside)
+
+
+def _hands_out(directory: str) -> set[str]:
+    with contextlib.suppress(OSError), open(f"{directory}/cgroup.subtree_control") as file:
+        if os.access(directory, os.W_OK):
+            return set(file.read().split())
+    return set()
+
+
+# -- making ------------------------------------------------------------------------------------------------------------
+
+
+class Groups:
+    """The groups of one runtime."""
+
+    def __init__(self, found: Iterable[Place] | None = None) -> None:
+        self.places = list(find() if found is None else found)
+        self._name = f"{_PREFIX}{os.getpid()}-{_birth_of(os.getpid())}-{next(_numbers)}"
+        self._made = False
+
+    @property
+    def controllers(self) -> set[str]:
+        """What groups can be made of."""
+        return {place.controller for place in self.places}
+
+    def make(self, name: str) -> Group | None:
+        """Make a group; None where none can be made (then the watch is alone, as elsewhere)."""
+        if not self.places:
+            return None
+        group = Group([place._replace(directory=f"{place.directory}/{self._name}/{name}") for place in self.places])
+        try:
+            if not self._made:
+                self._make_parents()
+            for place in group.places:
+                os.mkdir(place.directory)
+        except OSError:
+            group.remove()
+            self.places = []
+            return None
+        return group
+
+    def _make_parents(self) -> None:
+        for place in self.places:
+            _sweep(place.directory)
+            directory = f"{place.directory}/{self._name}"
+            os.makedirs(directory, exist_ok=True)
+            if place.version == 2:
+                _write(directory, "cgroup.subtree_control", f"+{place.controller}")
+        self._made = True
+
+    def close(self) -> None:
+        """Remove what is left; what is still not empty goes with the next runtime."""
+        left = [f"{place.directory}/{self._name}" for place in self.places if self._made]
+        for _ in range(TRIES):
+            left = [directory for directory in left if not _remove(directory)]
+            if not left:
+                return
+            time.sleep(0.002)  # the last of its processes are on their way out
+
+
+class Group:
+    """The group of one sandbox."""
+
+    __slots__ = ("places",)
+
+    def __init__(self, found: list[Place]) -> None:
+        self.places = found
+
+    def limit(self, memory_bytes: int, processes: int, processors: float | None) -> None:
+        """Set the lids: bytes of all memory it causes, tasks, processors by their time. Raises OSError."""
+        for controller, version, directory in self.places:
+            if controller == "memory" and version == 1:
+                _write(directory, "memory.limit_in_bytes", str(memory_bytes))
+                with contextlib.suppress(OSError):  # not every kernel counts swap
+                    _write(directory, "memory.memsw.limit_in_bytes", str(memory_bytes))
+            elif controller == "memory":
+                _write(directory, "memory.max", str(memory_bytes))
+                with contextlib.suppress(OSError):
+                    _write(directory, "memory.swap.max", "0")
+                _write(directory, "memory.oom.group", "1")
+            elif controller == "pids":
+                _write(directory, "pids.max", str(processes))
+            elif processors is not None:
+                quota = max(int(processors * PERIOD_US), 1000)
+                if version == 1:
+                    _write(directory, "cpu.cfs_period_us", str(PERIOD_US))
+                    _write(directory, "cpu.cfs_quota_us", str(quota))
+                else:
+                    _write(directory, "cpu.max", f"{quota} {PERIOD_US}")
+
+    def add(self, pid: int) -> None:
+        """Move a process in; what it starts from then on is in too. Raises OSError."""
+        for directory in dict.fromkeys(place.directory for place in self.places):
+            _write(directory, "cgroup.procs", str(pid))
+
+    def oom_killed(self) -> bool:
+        """Tell whether the kernel has killed something in it for want of memory."""
+        for controller, version, directory in self.places:
+            if controller == "memory":
+                name = "memory.oom_control" if version == 1 else "memory.events"
+                with contextlib.suppress(OSError, ValueError), open(f"{directory}/{name}") as file:
+                    return any(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
+        return False
+
+    def remove(self) -> bool:
+        """Remove it; False if something in it is still on its way out."""
+        gone = True
+        for place in self.places:
+            try:
+                os.rmdir(place.directory)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                gone = False
+        return gone
+
+
+def lid_bytes(memory_mb: int, storage_mb: int) -> int:
+    """Give what a sandbox may cause to be held, in all: its processes, its files, its log."""
+    return (memory_mb + storage_mb) * limits.MB + 16 * limits.LOG_BYTES
+
+
+def _write(directory: str, name: str, text: str) -> None:
+    descriptor = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def _birth_of(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def _sweep(directory: str) -> None:
+    """Remove what hosts that are gone left here."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            pid, birth = [*name.removeprefix(_PREFIX).split("-"), ""][:2]
+            if name.startswith(_PREFIX) and pid.isdigit() and _birth_of(int(pid)) != birth:
+                _remove(f"{directory}/{name}")
+
+
+def _remove(directory: str) -> bool:
+    try:
+        for name in os.listdir(directory):
+            if os.path.isdir(f"{directory}/{name}"):
+                os.rmdir(f"{directory}/{name}")
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
