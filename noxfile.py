@@ -166,9 +166,16 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """The longer proofs."""
-    install(session, "tests")
+    """The longer proofs: soak, kill matrix, what people really run."""
+    install(session, "soak")
     session.run("python", "-m", "pytest", "-m", "long", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Feed the host what sandboxes could send, for five minutes or as libfuzzer's options say."""
+    install(session, "fuzz")
+    session.run("python", "tests/sandbox/fuzzing.py", *(session.posargs or ["-max_total_time=300", "-max_len=4096"]))
 
 
 @nox.session

@@ -25,6 +25,7 @@ ROOT = Host(
     landlock=7,
     seccomp=True,
 )
+GROUPS = ("memory", "cpu", "pids")  # of cgroups; a user has them where they were delegated
 HOSTS = {
     "Linux, root": ROOT,
     "Linux, ordinary user": ROOT._replace(root=False, user_namespace=True, own_uids=False),
@@ -44,7 +45,8 @@ def quotas() -> str:
 
 def _differ() -> tuple[list[list[str]], list[list[str]]]:
     """Give a row for each guarantee, how each host holds it: those that differ between hosts, and the others."""
-    rows = [[row[0].guarantee, *map(_told, row)] for row in zip(*map(hold, HOSTS.values()), strict=True)]
+    held = [hold(host, GROUPS if host is ROOT else ()) for host in HOSTS.values()]
+    rows = [[row[0].guarantee, *map(_told, row)] for row in zip(*held, strict=True)]
     return [row for row in rows if len({*row[1:]}) > 1], [row for row in rows if len({*row[1:]}) == 1]
 
 

@@ -256,7 +256,7 @@ def function(handler: Any = None, /, **options: Any) -> Any:
     - ``ephemeral_storage``: MB in ``/tmp``, 512 to 10,240 (AWS: EphemeralStorage)
     - ``cpu``: processors that the sandbox may keep busy, 0.5 for half of one; ``"proportional"`` is one for each
       1,769 MB of ``memory``, as in AWS; all if not given. Held by a cgroup, else by weight and CPU time
-    - ``cpu_seconds``: seconds of CPU time for one invocation, all threads and children; timeout x processors + 1 if not given
+    - ``cpu_seconds``: seconds of CPU time for one invocation, of all threads and children; default timeout x cpu + 1
     - ``network``: False leaves the sandbox no way out, not even to this machine
     - ``reads``, ``writes``: absolute paths of the host that the sandbox sees beside code and libraries, and may change
     - ``reserved_concurrency``: permits kept for this function alone, and its limit; 0 refuses every call

@@ -133,10 +133,14 @@ def _told(attempt: Any) -> str:
 
 @attacker(timeout=5)
 def kills_others(event: list[int]) -> list[str]:
-    """Kill those pids of the host, and whatever else can be seen."""
-    told = [_told(lambda pid=pid: os.kill(pid, signal.SIGKILL)) for pid in event]
-    told.append(_told(lambda: os.kill(-1, signal.SIGKILL)))
-    return told
+    """Kill those pids of the host."""
+    return [_told(lambda pid=pid: os.kill(pid, signal.SIGKILL)) for pid in event]
+
+
+@attacker(timeout=5)
+def kills_all(event: Any) -> str:
+    """Kill whatever can be seen."""
+    return _told(lambda: os.kill(-1, signal.SIGKILL))
 
 
 @attacker(timeout=5)

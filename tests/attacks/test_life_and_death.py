@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from attacks import handlers, init_trouble
-from attacks.harness import KILL_SECONDS, TESTS, Arena, Namespace, below, started_at, stat_of
+from attacks.harness import KILL_SECONDS, TESTS, Arena, Namespace, all_pids, below, started_at, stat_of
 from pyfaas import InitFailed, Outcome, SandboxDied, TimedOut
 from support import SOURCE, is_alive, wait_until
 
@@ -245,6 +246,54 @@ def test_one_second_after_the_host_was_killed_nothing_of_it_lives(
         namespace.close()
 
 
+AT_WORK = """
+from pyfaas import Runtime, function
+import threading
+
+def nap(event):
+    import os, time
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(3600)
+    time.sleep(event)
+
+if __name__ == "__main__":
+    nap = function(timeout=60)(nap)
+    runtime = Runtime().open()
+    for _ in range(3):
+        threading.Thread(target=runtime.try_invoke, args=(nap, 30.0), daemon=True).start()
+    while True:
+        runtime.try_invoke(nap, 0.002)
+"""
+
+
+def _bear(mark: str) -> list[int]:
+    """Give the processes that are alive and bear a mark in their command line, which forks inherit."""
+    found = []
+    for pid in all_pids():
+        with contextlib.suppress(OSError):
+            if mark in Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace") and started_at(pid):
+                found.append(pid)
+    return found
+
+
+@pytest.mark.parametrize("rounds", [4, pytest.param(300, marks=pytest.mark.long)])
+def test_a_host_killed_at_any_moment_leaves_nothing(tmp_path: Path, rounds: int) -> None:
+    """From the interpreter's start to calls in flight: one second later nobody lives, and no directory is kept open."""
+    link = tmp_path / "the-source"
+    link.symlink_to(SOURCE)
+    program = tmp_path / "at_work.py"
+    program.write_text(AT_WORK)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(link), os.environ.get("PYTHONPATH", "")])}
+    for number in range(rounds):
+        with subprocess.Popen(
+            [sys.executable, str(program)], env={**environment, "TMPDIR": str(tmp_path)}, stderr=subprocess.DEVNULL
+        ) as host:
+            time.sleep(0.6 * (number + 0.5) / rounds)  # the moment, nothing to wait for
+            host.kill()
+        wait_until(lambda: not _bear(str(link)), 1.0)
+
+
 # -- the zygote is killed ----------------------------------------------------------------------------------------------
 
 
@@ -324,7 +373,7 @@ def _use_up_standby(arena: Arena) -> None:
     arena.wait_until_settled()
 
 
-@pytest.mark.parametrize("rounds", [15, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [15, pytest.param(700, marks=pytest.mark.long)])
 def test_a_zygote_killed_at_any_moment_of_a_fork_loses_no_call_that_had_not_begun(
     own_arena: Arena, rounds: int
 ) -> None:

@@ -97,11 +97,10 @@ _HANDS: dict[str, Callable[..., Any]] = {
     "no_new_privileges": lambda _: _prctl(kernel.PR_SET_NO_NEW_PRIVS, 1),
     "drop_capabilities": lambda _: kernel.drop_capabilities(),
     "landlock": _landlock,
-    "seccomp": lambda _: seccomp.load(),
+    "seccomp": lambda _, *kind: seccomp.load(*kind),
     "nice": lambda _, value: os.nice(value),
     "keep_proc": lambda _: nest.keep_proc(),
     "descend": lambda _: nest.descend(),
-    "seccomp_of_template": lambda _: seccomp.load_for_template(),
     "exit_on_cpu_signal": lambda _: kernel.exit_on_signal(kernel.SIGXCPU),
 }
 

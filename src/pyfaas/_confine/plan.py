@@ -109,7 +109,8 @@ def plan(wanted: Limits, host: Host) -> list[Step]:
             files = None if host.view else (wanted.reads, (wanted.slot, *wanted.writes))
             steps.append(("landlock", host.landlock, wanted.network, files))
         if host.seccomp:
-            steps.append(("seccomp_of_template",) if wanted.template else ("seccomp",))
+            kind = "template" if wanted.template else "plain" if host.pid_namespace else "beside others"
+            steps.append(("seccomp", kind))
     return steps
 
 
@@ -118,7 +119,7 @@ def restore(host: Host, *, network: bool) -> list[Step]:
     steps: list[Step] = [("drop_capabilities",)]
     if host.landlock:
         steps.append(("landlock", host.landlock, network, None))
-    return [*steps, ("seccomp",)]
+    return [*steps, ("seccomp", "plain")]
 
 
 def why_no_template(host: Host) -> str:

@@ -92,6 +92,18 @@ ENOSYS = {
     "semget": (64, 190),
     "shmget": (29, 194),
 }
+# name: (numbers, which argument says whose); where others can be seen, a call may be about oneself alone (0)
+ABOUT_OTHERS = {
+    "ioprio_set": ((251, 30), 1),
+    "migrate_pages": ((256, 238), 0),
+    "move_pages": ((279, 239), 0),
+    "prlimit64": ((302, 261), 0),
+    "sched_setaffinity": ((203, 122), 0),
+    "sched_setattr": ((314, 274), 0),
+    "sched_setparam": ((142, 118), 0),
+    "sched_setscheduler": ((144, 119), 0),
+    "setpriority": ((141, 140), 1),
+}
 _CLONE, _SOCKET, _SOCKETPAIR, _IOCTL, _PERSONALITY = (56, 220), (41, 198), (53, 199), (16, 29), (135, 92)
 _NEW_NAMESPACES = 0x7E020080  # CLONE_NEW* of every kind
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
@@ -103,21 +115,24 @@ _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 _NUMBER, _ARCHITECTURE = 0, 4  # offsets in what the kernel shows the filter
 _FIRST, _SECOND, _FOURTH, _FIFTH = 16, 24, 40, 48  # the low halves of arguments
 
+PLAIN, BESIDE_OTHERS, TEMPLATE = "plain", "beside others", "template"
+
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, value
 
 
-def program(machine: str, *, template: bool = False) -> bytes:
+def program(machine: str, kind: str = PLAIN) -> bytes:
     """
-    Give the filter for this machine, or nothing where its numbers are not known here.
+    Give the filter of a kind for this machine, or nothing where its numbers are not known here.
 
-    ``template``: let through what nest.py does, with the arguments that it has there, and no other way.
+    ``BESIDE_OTHERS``: there is no PID namespace, and processes of the same user can be named. ``TEMPLATE``: let through
+    what nest.py does, with the arguments that it has there, and no other way.
     """
     if machine not in _ARCHITECTURES:
         return b""
-    return b"".join(pack("<HBBI", *one) for one in _instructions(*_ARCHITECTURES[machine], template=template))
+    return b"".join(pack("<HBBI", *one) for one in _instructions(*_ARCHITECTURES[machine], kind))
 
 
-def _instructions(column: int, architecture: int, *, template: bool) -> Iterator[Instruction]:
+def _instructions(column: int, architecture: int, kind: str) -> Iterator[Instruction]:
     yield _LOAD, 0, 0, _ARCHITECTURE
     yield _EQUAL, 1, 0, architecture
     yield _RETURN, 0, 0, _KILL
@@ -125,12 +140,16 @@ def _instructions(column: int, architecture: int, *, template: bool) -> Iterator
     if architecture == 0xC000003E:
         yield _ABOVE, 0, 1, 0x40000000  # the x32 numbers
         yield _RETURN, 0, 0, _KILL
-    if template:
+    if kind == TEMPLATE:
         yield from _for_nests(column)
+    elif kind == BESIDE_OTHERS:
+        for whose, argument in ABOUT_OTHERS.values():
+            about_itself = [(_LOAD, 0, 0, (_FIRST, _SECOND)[argument]), (_EQUAL, 1, 0, 0)]
+            yield from _when(whose[column], about_itself, errno.EPERM)
     for calls, code in ((EPERM, errno.EPERM), (ENOSYS, errno.ENOSYS)):
         for name, numbers in calls.items():
             number = numbers[column]
-            if number is not None and not (template and name in _OF_NESTS):
+            if number is not None and not (kind == TEMPLATE and name in _OF_NESTS):
                 yield _EQUAL, 0, 1, number
                 yield _RETURN, 0, 0, _ERROR | code
     yield from _when(_CLONE[column], [(_LOAD, 0, 0, _FIRST), (_AND_SET, 0, 1, _NEW_NAMESPACES)], errno.EPERM)
@@ -174,24 +193,13 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
 
 
-_bytes = program(os.uname().machine)
-AVAILABLE = bool(_bytes)
-_prepared = _Program(len(_bytes) // 8, _bytes)
-_of_template = program(os.uname().machine, template=True)
-_prepared_of_template = _Program(len(_of_template) // 8, _of_template)
+_programs = {kind: program(os.uname().machine, kind) for kind in (PLAIN, BESIDE_OTHERS, TEMPLATE)}
+AVAILABLE = bool(_programs[PLAIN])
+_prepared = {kind: _Program(len(one) // 8, one) for kind, one in _programs.items()}
 _PR_SET_SECCOMP, _FILTER = 22, 2
 
 
-def load() -> None:
-    """Put this process and all that it starts behind the filter, for ever; after no_new_privs. Raises OSError."""
-    _load(_prepared)
-
-
-def load_for_template() -> None:
-    """Put this process behind the filter that leaves it what templates need. Raises OSError."""
-    _load(_prepared_of_template)
-
-
-def _load(filters: _Program) -> None:
-    pointer = ctypes.cast(ctypes.byref(filters), ctypes.c_void_p).value or 0
+def load(kind: str = PLAIN) -> None:
+    """Put this process and all that it starts behind a filter, for ever; after no_new_privs. Raises OSError."""
+    pointer = ctypes.cast(ctypes.byref(_prepared[kind]), ctypes.c_void_p).value or 0
     kernel.check(kernel.prctl_pointer(_PR_SET_SECCOMP, _FILTER, pointer), "seccomp")
