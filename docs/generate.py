@@ -43,10 +43,20 @@ def quotas() -> str:
     return table(head, [list(quota) for quota in QUOTAS])
 
 
+def matrix() -> str:
+    """Show all guarantees on all kinds of hosts at a glance."""
+    rows = [[row[0].guarantee, *(one.held.removeprefix("held by the ") for one in row)] for row in _held()]
+    return table(["guarantee", *HOSTS], rows)
+
+
+def _held() -> list[tuple[Holding, ...]]:
+    """Give each guarantee as each host holds it."""
+    return list(zip(*(hold(host, GROUPS if host is ROOT else ()) for host in HOSTS.values()), strict=True))
+
+
 def _differ() -> tuple[list[list[str]], list[list[str]]]:
     """Give a row for each guarantee, how each host holds it: those that differ between hosts, and the others."""
-    held = [hold(host, GROUPS if host is ROOT else ()) for host in HOSTS.values()]
-    rows = [[row[0].guarantee, *map(_told, row)] for row in zip(*held, strict=True)]
+    rows = [[row[0].guarantee, *map(_told, row)] for row in _held()]
     return [row for row in rows if len({*row[1:]}) > 1], [row for row in rows if len({*row[1:]}) == 1]
 
 
@@ -66,6 +76,7 @@ def common() -> str:
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "quotas": ("reference/limits.md", quotas),
     "what differs": ("howto/platforms.md", differing),
+    "guarantees": ("explanation/security.md", matrix),
     "what does not": ("howto/platforms.md", common),
 }
 

@@ -17,7 +17,7 @@ from pyfaas import FunctionError, HandlerFailed, OutOfMemory, SandboxDied
 from pyfaas._confine.plan import KERNEL
 from support import wait_until
 
-ELSEWHERE = "memory of the kernel for it"
+ELSEWHERE = "memory outside of processes"
 
 
 def test_shared_memory_counts_as_any(arena: Arena) -> None:

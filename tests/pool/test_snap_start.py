@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 import handlers
 from pool import snap_handlers as snap
 from pyfaas import ConfigurationError, InitFailed, OutOfMemory, Runtime, SandboxDied, TimedOut, function
+from pyfaas._pool.rounds import Rounds
 from support import is_alive, kill, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs namespaces")
@@ -191,6 +194,40 @@ def test_a_template_that_is_of_no_more_use_goes() -> None:
         runtime.invoke(handlers.echo, 1)
         wait_until(lambda: not is_alive(pid))
         assert runtime.invoke(snap.show, None)["pid"] == 1
+
+
+def test_under_pressure_a_template_without_sandboxes_goes_too() -> None:
+    with Runtime() as runtime:
+        runtime.invoke(snap.show, None)
+        if not runtime._pool.supply.templates:
+            pytest.skip("no templates here")
+        pid = template_of(runtime, snap.show).pid
+        Rounds(runtime._pool).relieve()
+        wait_until(lambda: not is_alive(pid))
+        assert runtime.invoke(snap.show, None)["pid"] == 1
+
+
+def test_modules_may_be_preloaded_as_well(snapped: Runtime) -> None:
+    both = function(name="both", snap_start=True, preload=["sqlite3"])(snap.show.handler)
+    first, second = snapped.invoke(both, None), snapped.invoke(both, None)
+    assert first["init"] == second["init"]
+    assert first["type"] == "snap-start"
+
+
+def test_with_writes_the_host_and_the_sandbox_are_one_user(snapped: Runtime, tmp_path: Path) -> None:
+    def write(event: str) -> int:
+        import os
+
+        with open(f"{event}/written", "w") as file:
+            file.write("x")
+        with open("/tmp/own", "w"):
+            pass
+        os.rename("/tmp/own", "/tmp/renamed")
+        return os.getuid()
+
+    granted = function(name="granted", snap_start=True, writes=[str(tmp_path)])(write)
+    assert snapped.invoke(granted, str(tmp_path)) == os.getuid()
+    assert (tmp_path / "written").read_text() == "x"
 
 
 def test_closing_leaves_no_process() -> None:

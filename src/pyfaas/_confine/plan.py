@@ -234,7 +234,7 @@ def _namespace(host: Host) -> str:
 
 
 def _all_memory(groups: set[str]) -> Holding:
-    guarantee = "memory of the kernel for it"
+    guarantee = "memory outside of processes"
     if "memory" in groups:
         return Holding(
             guarantee, KERNEL, "a cgroup of memory + ephemeral_storage", "from the first look on, within 50 ms"

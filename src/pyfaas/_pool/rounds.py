@@ -81,7 +81,7 @@ class Rounds:
             pool.supply.refill()
 
     def relieve(self) -> None:
-        """Let go of what is worth least, and of the directories that crashed sandboxes left."""
+        """Let go of what is worth least, of directories that crashed sandboxes left, of templates without sandboxes."""
         pool = self._pool
         self._look_at_used(monotonic())  # a policy may rate them by what they hold
         with pool.lock:
@@ -89,6 +89,9 @@ class Rounds:
             slots = pool.ledger.old_slots(float("inf"))
         pool.evict(surplus)
         pool.supply.remove_slots(slots)
+        for shelf, template in tuple(pool.supply.templates.items()):
+            if not shelf.live:
+                pool.zygote_died(template)
 
     # -- sandboxes at work ---------------------------------------------------------------------------------------------
 

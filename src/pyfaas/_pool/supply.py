@@ -22,7 +22,7 @@ from pyfaas import limits
 from pyfaas._confine.cgroups import Group, Groups, lid_bytes
 from pyfaas._confine.plan import Holding, hold, missing, uid_of
 from pyfaas._sandbox.branch import Branch
-from pyfaas._sandbox.packing import Job, extra_reads, pack_birth, pack_init, pack_restore
+from pyfaas._sandbox.packing import Job, extra_reads, pack_birth, pack_init, pack_restore, user_of
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making
 from pyfaas._sandbox.sandbox import Sandbox
 from pyfaas._sandbox.slots import Slots
@@ -151,7 +151,8 @@ class Supply:
             with self._lock:
                 sandbox.slot = sandbox.slot or slot or self.slots.make()
             weighed = "cpu" not in self.groups.controllers
-            init = pack_init(job, sandbox, reads, self.uid_of(sandbox), weighed=weighed)
+            sandbox.uid = user_of(job.function, reads, self._uid_of(sandbox))
+            init = pack_init(job, sandbox, reads, weighed=weighed)
             timeout, memory = float(options.timeout), options.memory * limits.MB
             init_limit = max(limits.SNAP_INIT_SECONDS, timeout) if job.template else None
             sandbox.assign(init, timeout, memory, suppressed=suppressed, init_limit=init_limit)
@@ -188,7 +189,7 @@ class Supply:
         self.spawned += 1
         return sandbox
 
-    def uid_of(self, sandbox: Sandbox) -> int:
+    def _uid_of(self, sandbox: Sandbox) -> int:
         return uid_of(sandbox.zygote.host, self.slots.number, self.slots.number_of(sandbox.slot))
 
     def _take_standby(self, owner: object, *, plain: bool) -> Sandbox | None:
@@ -245,7 +246,7 @@ class Supply:
         if host.view:
             with self._lock:
                 sandbox.slot = self.slots.make()
-            sandbox.be_born(pack_birth(sandbox.slot, self.uid_of(sandbox), host))
+            sandbox.be_born(pack_birth(sandbox.slot, self._uid_of(sandbox), host))
         self._keep_standby(sandbox)
 
     def _refill_spare(self, template: Template) -> None:

@@ -84,6 +84,8 @@ class Templates:
             self.refused = why_no_template(self._pool.zygote().host)
             if self.refused:
                 self._tell_refused()
+        elif self._strict:
+            self._tell_refused()
         return not self.refused
 
     def _tell_refused(self) -> None:
@@ -121,7 +123,7 @@ class Templates:
         pool = self._pool
         options = shelf.function.options
         said = keeper.take_log(None)
-        template = Template(keeper, pool.supply.uid_of(keeper), options.ephemeral_storage, said)
+        template = Template(keeper, options.ephemeral_storage, said)
         if template.pid < 0:
             raise HostError("the template of a snap start cannot be found in /proc")
         with pool.lock:

@@ -166,18 +166,17 @@ def pack_birth(slot: str, uid: int, host: Host) -> bytes:
     return pickle.dumps(birth(slot, uid, host), pickle.HIGHEST_PROTOCOL)
 
 
-def pack_init(job: Job, sandbox: Sandbox, reads: tuple[str, ...], uid: int, *, weighed: bool = True) -> bytes:
-    """
-    Give the payload of an INIT frame.
+def user_of(function: Function[Any, Any], reads: tuple[str, ...], own: int) -> int:
+    """Say whom a sandbox is to become, a user of its ``own`` or, -1, who the host is, without its capabilities."""
+    return -1 if function.options.writes or not readable_by_others(reads) else own  # a stranger to those files
 
-    ``reads`` is ``extra_reads`` of the job, ``uid`` a user of its own; ``weighed``: no cgroup will hold ``cpu=``.
-    """
+
+def pack_init(job: Job, sandbox: Sandbox, reads: tuple[str, ...], *, weighed: bool = True) -> bytes:
+    """Give the payload of an INIT frame: ``reads`` is ``extra_reads``, ``weighed``: no cgroup will hold ``cpu=``."""
     function, slot, zygote = job.function, sandbox.slot, sandbox.zygote
     options = function.options
     host = zygote.host
     directory = "/tmp" if host.view else slot
-    if options.writes or not readable_by_others(reads):
-        uid = -1  # a stranger to those files; so it stays who the host is, without its capabilities
     log_stream = f"[$LATEST]{zygote.mark}{sandbox.number:016x}"
     may_use = Limits(
         memory_mb=options.memory,
@@ -187,7 +186,7 @@ def pack_init(job: Job, sandbox: Sandbox, reads: tuple[str, ...], uid: int, *, w
         reads=reads,
         writes=tuple(options.writes),
         slot=slot,
-        uid=uid,
+        uid=sandbox.uid,
         born=sandbox.born,
         template=job.template,
         nice=niceness(options.processors(), os.cpu_count() or 1) if weighed else 0,

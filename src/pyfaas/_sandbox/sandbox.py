@@ -89,6 +89,7 @@ class Sandbox:
         "suppressed",
         "taken_at",
         "timeout",
+        "uid",
         "verdict",
         "zygote",
     )
@@ -101,6 +102,7 @@ class Sandbox:
         self.pidfd = -1
         self.pid = -1
         self.shelf: Any = None
+        self.uid = -1  # the user that it became; -1: the host's
         self.group: Group | None = None  # the cgroup that the watch has put it in
         self.slot = slot
         self.init_frame = b""

@@ -30,12 +30,11 @@ class Template(Zygote):
 
     untrusted = True
 
-    def __init__(self, keeper: Sandbox, uid: int, size_mb: int, said: bytes) -> None:
+    def __init__(self, keeper: Sandbox, size_mb: int, said: bytes) -> None:
         self._lock = threading.Lock()
         self._pidfd = -1
         self._process = None
         self._control = keeper.channel.sock
-        self._uid = uid
         self._size_mb = size_mb
         self._pids: dict[int, int] = {}  # a sandbox's number -> its pid, of those that said hello
         self._seen: dict[int, float] = {}  # of processes that said none, and since when
@@ -57,7 +56,7 @@ class Template(Zygote):
             said, self.said = self.said, b""
             with contextlib.suppress(OSError):
                 os.write(log, said)
-        wanted = {"number": number, "slot": slot, "size_mb": self._size_mb, "uid": self._uid}
+        wanted = {"number": number, "slot": slot, "size_mb": self._size_mb, "uid": self.keeper.uid}
         self.trunk.spawn_from(self._control, wanted, wire, log)
 
     def vouches_for(self, number: int, pidfd: int) -> bool:
