@@ -151,11 +151,10 @@ class Rounds:
             if keeper.dying or template.is_gone() or (shelf.retired and not shelf.live):
                 pool.zygote_died(template)
             elif now >= keeper.look_at and now - keeper.measured_at >= TICK_SECONDS:
-                vitals = read_vitals(keeper.pid, keeper.limit_bytes)
+                over = template.memory() > keeper.limit_bytes or template.has_rogues(now)
                 keeper.look_at = now + 10 * (monotonic() - now)
                 keeper.measured_at = now
-                most = keeper.limit_bytes * (1 + template.sandboxes)  # those are looked at one by one
-                if vitals.memory_bytes > most or template.has_rogues(now):
+                if over:
                     template.distrust()
 
     # -- sandboxes to come ---------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import threading
 from pyfaas._sandbox import control
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, pid_of
 from pyfaas._sandbox.sandbox import Sandbox
-from pyfaas._sandbox.vitals import children_of
+from pyfaas._sandbox.vitals import children_of, memory_of, tree
 
 ANSWER_SECONDS = 0.5
 ROGUE_SECONDS = 15.0
@@ -94,10 +94,9 @@ class Template(Zygote):
         self._seen = {pid: self._seen.get(pid, now) for pid in children_of(self._pid) if pid not in known}
         return any(now - since > ROGUE_SECONDS for since in self._seen.values())
 
-    @property
-    def sandboxes(self) -> int:
-        """How many live."""
-        return len(self._pids)
+    def memory(self) -> int:
+        """Tell what it holds, and whatever it has started beside its sandboxes, in bytes."""
+        return memory_of(tree(self._pid, set(self._pids.values())), self.keeper.limit_bytes)
 
     @property
     def pid(self) -> int:

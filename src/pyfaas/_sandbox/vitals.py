@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Container
 from time import monotonic
 from typing import NamedTuple
 
@@ -33,17 +34,17 @@ def read_vitals(pid: int, limit_bytes: int) -> Vitals:
     if not _LINUX:
         return _read_with_psutil(pid)
     pids = tree(pid)
-    return Vitals(_memory_of(pids, limit_bytes), sum(map(_cpu_seconds, pids)), len(pids))
+    return Vitals(memory_of(pids, limit_bytes), sum(map(_cpu_seconds, pids)), len(pids))
 
 
 def read_memory(pid: int, limit_bytes: int) -> int:
     """Read the resident memory alone: after a short call there is seldom more than one process to look at."""
     if not _LINUX:
         return _read_with_psutil(pid).memory_bytes
-    return _memory_of(tree(pid), limit_bytes)
+    return memory_of(tree(pid), limit_bytes)
 
 
-def _memory_of(pids: list[int], limit_bytes: int) -> int:
+def memory_of(pids: list[int], limit_bytes: int) -> int:
     """
     Add up what they hold; shared pages in proportion, if it matters.
 
@@ -63,11 +64,11 @@ def _memory_of(pids: list[int], limit_bytes: int) -> int:
     return exact * rough // max(seen, 1)
 
 
-def tree(pid: int) -> list[int]:
-    """Give the process and all of its descendants."""
+def tree(pid: int, without: Container[int] = ()) -> list[int]:
+    """Give the process and all of its descendants, but for some and theirs."""
     pids = [pid]
     for parent in pids:  # grows while it is walked
-        pids += children_of(parent)
+        pids += [child for child in children_of(parent) if child not in without]
         if len(pids) > 10_000:
             break
     return pids
