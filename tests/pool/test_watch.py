@@ -73,7 +73,7 @@ def test_memory_that_a_call_leaves_behind_costs_its_sandbox(runtime: Runtime) ->
     assert runtime.invoke(declared, 0) == 1
     outcome = runtime.try_invoke(declared, 300)
     assert outcome.ok or isinstance(outcome.error, OutOfMemory)
-    wait_until(lambda: runtime.statistics().died == 1)
+    wait_until(lambda: runtime.function_statistics(declared).live == 0)
     assert runtime.invoke(declared, 0) == 1
 
 
