@@ -119,7 +119,11 @@ def end(event: dict[str, Any]) -> Any:
 
         time.sleep(event["sleep"])
     if event.get("memory"):
-        return len(bytearray(os.urandom(1) * event["memory"]))
+        import time
+
+        held = bytearray(os.urandom(1) * event["memory"])
+        time.sleep(10)
+        return len(held)
     return os.getpid()
 
 

@@ -12,6 +12,7 @@ allows no templates, and where another call's attempt failed, sandboxes are made
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import TYPE_CHECKING
 
@@ -48,10 +49,10 @@ class Templates:
             for _ in range(TRIES):
                 template, turn = self._find(shelf, owner)
                 if template is not None:
-                    try:
-                        return self._pool.spawn(shelf, owner, template=template)
-                    except ZygoteDied:
-                        self._pool.zygote_died(template)
+                    with contextlib.suppress(ZygoteDied):
+                        if not template.is_gone():
+                            return self._pool.spawn(shelf, owner, template=template)
+                    self._pool.zygote_died(template)
                 elif turn is not None:
                     if (yield turn) is not MADE:
                         break
