@@ -29,12 +29,14 @@ AT_ONCE = 8
 
 def preloaded(calls: int) -> list[float]:
     """Time cold starts of a function that names NumPy in ``preload=``."""
+    from benchmarks.many_numpy import total
+
     with Runtime() as runtime:
         durations = []
         for _ in range(calls + 3):
             sleep(0.010)
             began = perf_counter()
-            runtime.invoke(handlers.total, EVENT)
+            runtime.invoke(total, EVENT)
             durations.append(perf_counter() - began)
     return durations[3:]
 

@@ -9,14 +9,6 @@ from typing import Any
 from pyfaas import Context, Function, function
 
 
-@function(preload=["numpy"], max_invocations=1)
-def total(event: dict[str, Any]) -> float:
-    """Use NumPy; each call has a new sandbox."""
-    import numpy as np
-
-    return float(np.sum([event["id"], 1]))
-
-
 @function(tenant_isolated=True, timeout=30)
 def whose(event: dict[str, Any], context: Context) -> str | None:
     """Tell the tenant: as many tenants, so many sandboxes."""

@@ -367,7 +367,8 @@ def test_a_fork_that_the_killed_zygote_never_made_is_made_by_the_next(own_arena:
 
 def _use_up_standby(arena: Arena) -> None:
     with arena.pool.supply._lock:
-        standby, arena.pool.supply.standby = arena.pool.supply.standby, None
+        zygote = arena.pool.supply.zygote()
+        standby, zygote.spare = zygote.spare, None
     if standby is not None:
         arena.pool.supply.retire(standby)
     arena.wait_until_settled()

@@ -146,7 +146,7 @@ def _accept(pool: Pool, sandbox: Sandbox, answer: Answer, raw_id: bytes, began_a
         sandbox.tidy_log()
     pool.give_back(sandbox, monotonic())
     if sandbox.calls == 1:
-        pool.supply.want_standby(sandbox)
+        pool.supply.want_spare(sandbox)
     return ending
 
 

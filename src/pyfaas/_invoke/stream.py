@@ -242,7 +242,7 @@ class Pipeline:
             if sandbox.peer.phase is not protocol.OPEN:
                 sandbox.begin()
                 yield from sandbox.open()
-                pool.supply.want_standby(sandbox)
+                pool.supply.want_spare(sandbox)
         except Lost:
             pool.discard(sandbox)
             # One that does not load: let a single call find out why, with all its second chances.

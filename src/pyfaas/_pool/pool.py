@@ -403,7 +403,8 @@ class Pool:
             self.running.discard(sandbox)
             self.died += died
             self.evicted += not died
-            self._keep_slot(sandbox)
+            if died:
+                self._keep_slot(sandbox)
             if self.ledger.learns and sandbox.taken_at:
                 self.ledger.learn(sandbox.shelf, sandbox, monotonic())
             self.hand_out(self.ledger.lost(sandbox.shelf))

@@ -35,7 +35,7 @@ class Rounds:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._to_group = 0
+        self._ungrouped: list[Sandbox] = []
 
     @property
     def calls(self) -> int:
@@ -63,7 +63,6 @@ class Rounds:
     def tick(self, now: float) -> None:
         """Look at everything once."""
         pool = self._pool
-        self._to_group = GROUPS_A_TICK
         for sandbox in tuple(pool.running):
             self._look_at(sandbox, now)
         self._look_at_used(now)
@@ -79,6 +78,7 @@ class Rounds:
         with contextlib.suppress(HostError, InvokeError):  # a call will tell
             self._load_ahead(now)
             pool.supply.refill()
+        self._hold_by_groups()
 
     def relieve(self) -> None:
         """Let go of what is worth least, of directories that crashed sandboxes left, of templates without sandboxes."""
@@ -110,7 +110,8 @@ class Rounds:
     def _measure(self, sandbox: Sandbox, now: float) -> None:
         if sandbox.pid <= 0:
             return
-        self._hold_by_group(sandbox)
+        if sandbox.group is None and now - sandbox.started_at > YOUNG_SECONDS:
+            self._ungrouped.append(sandbox)
         vitals = read_vitals(sandbox.pid, sandbox.limit_bytes)
         held = vitals.memory_bytes + sandbox.log_bytes()
         # A thousand processes take 50 ms to look at; no tree may take all of the watch's time.
@@ -122,11 +123,12 @@ class Rounds:
         elif sandbox.cpu_used(vitals.cpu_seconds) > sandbox.shelf.function.options.cpu_allowance():
             self._pool.condemn(sandbox, "cpu")
 
-    def _hold_by_group(self, sandbox: Sandbox) -> None:
-        """Put it into a cgroup when it is first looked at; a few at a time, for the kernel may take long over each."""
-        if sandbox.group is None and sandbox.pid > 0 and self._to_group > 0:
-            self._to_group -= 1
-            self._pool.supply.hold_by_group(sandbox)
+    def _hold_by_groups(self) -> None:
+        """Put what was first looked at into cgroups; last, and a few at a time: the kernel may take long over each."""
+        ungrouped, self._ungrouped = self._ungrouped, []
+        for sandbox in ungrouped[:GROUPS_A_TICK]:
+            if sandbox.pid > 0 and not sandbox.dying:
+                self._pool.supply.hold_by_group(sandbox)
 
     def _look_at_used(self, now: float) -> None:
         """Look at the memory of the sandboxes whose calls were too short to be seen at work."""
@@ -134,7 +136,8 @@ class Rounds:
         with pool.lock:
             used = pool.ledger.used_since_measured()
         for sandbox in used:
-            self._hold_by_group(sandbox)
+            if sandbox.group is None:
+                self._ungrouped.append(sandbox)
             if sandbox.measure(now) > sandbox.limit_bytes:
                 with pool.lock:
                     taken = not pool.ledger.remove_idle(sandbox.shelf, sandbox)

@@ -44,7 +44,6 @@ class Supply:
         drop_idle_of: Callable[[Zygote], None],
     ) -> None:
         self.slots = Slots(tempfile.mkdtemp(prefix="pyfaas-"))
-        self.standby: Sandbox | None = None
         self.dying: list[Sandbox] = []
         self.spawned = 0
         self.current: Zygote | None = None
@@ -56,7 +55,6 @@ class Supply:
         self._check_open = check_open
         self._wake_watch = wake_watch
         self._drop_idle_of = drop_idle_of
-        self._standby_wanted = False
         self._ended = False
         self._modules: set[str] = set()
         self._lock = threading.Lock()
@@ -118,18 +116,13 @@ class Supply:
             gone += [one for one in self.templates.values() if one is zygote or one.trunk in (zygote, *gone)]
             self.branches = {key: one for key, one in self.branches.items() if one not in gone}
             lost = [self.templates.pop(shelf) for shelf in [*self.templates] if self.templates[shelf] in gone]
-        with self._lock:
-            standby = self.standby
-            if standby is not None and standby.zygote is zygote:
-                self.standby = None
-        if standby is not None and standby.zygote is zygote:
-            standby.close()
-            self.remove_slots([standby.slot])
         for template in lost:
-            for sandbox in (template.keeper, template.spare):
-                if sandbox is not None:
-                    self.retire(sandbox)
+            self.retire(template.keeper)
         for one in dict.fromkeys([*gone, zygote]):
+            with self._lock:
+                spare, one.spare = one.spare, None
+            if spare is not None:
+                self.retire(spare)
             self._drop_idle_of(one)
             one.close()
 
@@ -143,8 +136,9 @@ class Supply:
         """
         options = job.function.options
         reads = extra_reads(job.function, self.zygote())
-        plain = not (options.preload or options.writes or reads or slot)
-        sandbox = self._take_standby(owner, plain=plain) if not (options.preload or job.template) else None
+        plain = not (options.writes or reads or slot)
+        source = self.branches.get(options.preload) if options.preload else self.current
+        sandbox = self._take_spare(owner, source, plain=plain) if source is not None and not job.template else None
         if sandbox is None:
             sandbox = self._make(owner, options.preload)
         try:
@@ -164,11 +158,7 @@ class Supply:
     def fork(self, owner: object, job: Job, slot: str, template: Template, *, suppressed: bool = False) -> Sandbox:
         """Make the sandbox of a job from the template that has run its init. Raises ZygoteDied and HostError."""
         options = job.function.options
-        with self._lock:
-            sandbox = None if slot else template.spare
-            if sandbox is not None:
-                template.spare = None
-                sandbox.owner = owner
+        sandbox = None if slot else self._take_spare(owner, template, plain=True)
         sandbox = sandbox or self._fork(owner, slot, template)
         init = pack_restore(job, sandbox)
         sandbox.assign(init, float(options.timeout), options.memory * limits.MB, suppressed=suppressed)
@@ -192,18 +182,15 @@ class Supply:
     def _uid_of(self, sandbox: Sandbox) -> int:
         return uid_of(sandbox.zygote.host, self.slots.number, self.slots.number_of(sandbox.slot))
 
-    def _take_standby(self, owner: object, *, plain: bool) -> Sandbox | None:
+    def _take_spare(self, owner: object, source: Zygote, *, plain: bool) -> Sandbox | None:
         """Take the one on stand-by; one that was born sees what all see, which is not enough for every function."""
         with self._lock:
-            sandbox = self.standby
+            sandbox: Sandbox | None = source.spare
             if sandbox is None or (sandbox.born and not plain):
                 return None
-            self.standby = None
+            source.spare = None
             sandbox.owner = owner
-        if sandbox.zygote is self.current:
             return sandbox
-        self.retire(sandbox)
-        return None
 
     def _make(self, owner: object, modules: tuple[str, ...] = ()) -> Sandbox:
         for attempt in range(3):  # a branch may be found dead, then the zygote
@@ -226,50 +213,50 @@ class Supply:
                 return sandbox
         raise InternalError("a loop of three ended")
 
-    def want_standby(self, started: Sandbox) -> None:
+    @property
+    def standby(self) -> Sandbox | None:
+        """The blank one that the zygote forked ahead; branches and templates have one each of their own."""
+        return self.current.spare if self.current is not None else None
+
+    def want_spare(self, started: Sandbox) -> None:
         """A cold start is over: let the watch make the next one ahead, after the answer and not beside it."""
-        if isinstance(started.zygote, Template):
-            started.zygote.spare_wanted = True
-        elif self.standby is None:
-            self._standby_wanted = True
+        started.zygote.spare_wanted = True
         self._wake_watch()
 
     def refill(self) -> None:
-        """Make the next standby, and the next spare of each template, where one is wanted. Raises HostError."""
+        """Make the next blank one of each source of which one was wanted. Raises HostError."""
+        if self.current is not None and self._wants_spare(self.current):
+            self._keep_spare(self._bear(()))
+        for modules, branch in tuple(self.branches.items()):
+            if self._wants_spare(branch):
+                self._keep_spare(self._bear(modules))
         for template in tuple(self.templates.values()):
-            self._refill_spare(template)
-        if not self._standby_wanted or self.standby is not None:
-            return
-        self._standby_wanted = False
-        sandbox = self._make(self)
+            if self._wants_spare(template):
+                with contextlib.suppress(ZygoteDied):  # a call will tell
+                    self._keep_spare(self._fork(self, "", template))
+
+    @staticmethod
+    def _wants_spare(source: Zygote) -> bool:
+        wanted = source.spare_wanted and source.spare is None and not source.is_gone()
+        source.spare_wanted = False
+        return wanted
+
+    def _bear(self, modules: tuple[str, ...]) -> Sandbox:
+        """Make a blank one, and have it take its first steps."""
+        sandbox = self._make(self, modules)
         host = sandbox.zygote.host
         if host.view:
             with self._lock:
                 sandbox.slot = self.slots.make()
             sandbox.be_born(pack_birth(sandbox.slot, self._uid_of(sandbox), host))
-        self._keep_standby(sandbox)
+        return sandbox
 
-    def _refill_spare(self, template: Template) -> None:
-        if not template.spare_wanted or template.spare is not None or template.is_gone():
-            return
-        template.spare_wanted = False
-        try:
-            sandbox = self._fork(self, "", template)
-        except ZygoteDied:
-            return  # a call will tell
+    def _keep_spare(self, sandbox: Sandbox) -> None:
+        source = sandbox.zygote
         with self._lock:
-            keep = template in self.templates.values() and not self._ended
+            keep = source.spare is None and self._is_current(source) and not self._ended
             if keep:
-                template.spare = sandbox
-                sandbox.owner = None
-        if not keep:
-            self.retire(sandbox)
-
-    def _keep_standby(self, sandbox: Sandbox) -> None:
-        with self._lock:
-            keep = self.standby is None and not self._ended
-            if keep:
-                self.standby = sandbox
+                source.spare = sandbox
                 sandbox.owner = None
         if not keep:
             self.retire(sandbox)
@@ -279,8 +266,9 @@ class Supply:
     def orphans(self, owner: object, idle: set[Sandbox]) -> list[Sandbox]:
         """Find the sandboxes of this owner, and those that are nobody's and in no place where such belong."""
         with self._lock, making:
-            ahead = [self.standby, *(one for held in self.templates.values() for one in (held.keeper, held.spare))]
-            placed = {*idle, *self.dying, *ahead}
+            sources = [self.current, *self.branches.values(), *self.templates.values()]
+            spares = {one.spare for one in sources if one is not None}
+            placed = {*idle, *self.dying, *spares, *(one.keeper for one in self.templates.values())}
             return [
                 one
                 for one in tuple(holders)
@@ -356,7 +344,6 @@ class Supply:
         self.groups.close()
         with self._lock:
             self.dying = [sandbox for sandbox in self.dying if sandbox.is_open]
-            self.standby = None
         self.current = None
         self.branches.clear()
         self.templates.clear()
@@ -367,7 +354,7 @@ class Supply:
         self._lock = threading.Lock()
         self._start_lock = threading.Lock()
         self.dying = []
-        self.standby = None
+        self.current = None
         self.branches = {}
         self.templates = {}
 

@@ -64,6 +64,8 @@ class Zygote:
     """A zygote that runs."""
 
     untrusted = False  # it has run none but our code
+    spare: Any = None  # a sandbox that it forked ahead of the next call which needs one
+    spare_wanted = False
 
     def __init__(self, directory: str, modules: Iterable[str] = (), confinement: str = "best") -> None:
         self._lock = threading.Lock()

@@ -40,8 +40,6 @@ class Template(Zygote):
         self._seen: dict[int, float] = {}  # of processes that said none, and since when
         self._pid = _second_of(keeper.pid)
         self.keeper = keeper
-        self.spare: Sandbox | None = None  # forked ahead, for the next call that needs one
-        self.spare_wanted = False
         self.said = said  # what init wrote, until a first sandbox tells it
         self.trunk = keeper.zygote
         self.mark = self.trunk.mark
