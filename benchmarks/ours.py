@@ -78,7 +78,8 @@ class Ours(Streaming):
     def _drop_standby(self) -> None:
         supply = self._pool.supply
         with supply._lock:
-            sandbox, supply.standby = supply.standby, None
+            zygote = supply.zygote()
+            sandbox, zygote.spare = zygote.spare, None
         if sandbox is not None:
             supply.retire(sandbox)
             sleep(0.005)
