@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import threading
 import time
 import uuid
@@ -104,7 +105,8 @@ def open_files() -> dict[int, str]:
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-    return {number: what for number, what in found.items() if what != f"/proc/{os.getpid()}/fd"}
+    # What the watch of some runtime looks into at this moment is not held.
+    return {number: what for number, what in found.items() if not re.match(r"/proc/\d+/|/sys/fs/cgroup/", what)}
 
 
 def threads() -> list[str]:
@@ -171,6 +173,7 @@ class Arena:
         # One call starts all that a runtime keeps, a standby last; then none is being made or buried.
         runtime.invoke(handlers.neighbour, {})
         wait_until(lambda: self.pool.supply.standby is not None and self.settled(), 10.0)
+        wait_until(lambda: self.pool.watch.parked)  # it may have a file of a cgroup open for as long as it is at it
         self._open_files = self._files()  # sandboxes left out
 
     @property
