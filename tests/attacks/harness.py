@@ -173,7 +173,9 @@ class Arena:
         # One call starts all that a runtime keeps, a standby last; then none is being made or buried.
         runtime.invoke(handlers.neighbour, {})
         wait_until(lambda: self.pool.supply.standby is not None and self.settled(), 10.0)
-        wait_until(lambda: self.pool.watch.parked)  # it may have a file of a cgroup open for as long as it is at it
+        wait_until(
+            lambda: bool(self.pool.watch and self.pool.watch.parked)
+        )  # it may have a file of a cgroup open for as long as it is at it
         self._open_files = self._files()  # sandboxes left out
 
     @property
