@@ -128,7 +128,7 @@ def test_processors_are_held_to_their_share(runtime: Runtime) -> None:
 def test_all_of_a_sandbox_is_in_its_group_and_the_group_goes_with_it(runtime: Runtime) -> None:
     import threading
 
-    sleeper = function(name="sleeper", timeout=30)(nap)
+    sleeper = function(name="sleeper", timeout=30, cpu=64)(nap)
     thread = threading.Thread(target=runtime.invoke, args=(sleeper, 1.0))
     thread.start()
     where = directories(runtime)

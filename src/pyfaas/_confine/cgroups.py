@@ -110,11 +110,17 @@ class Groups:
         """What groups can be made of."""
         return {place.controller for place in self.places}
 
-    def make(self, name: str) -> Group | None:
-        """Make a group; None where none can be made (then the watch is alone, as elsewhere)."""
-        if not self.places:
+    def make(self, name: str, *, with_processors: bool = True) -> Group | None:
+        """
+        Make a group; None where none can be made (then the watch is alone, as elsewhere).
+
+        ``with_processors``: one whose processors will be limited. Under version 1 others stay out of that hierarchy:
+        the scheduler takes turns between groups first, and eight threads lost a third of their calls to that.
+        """
+        wanted = [one for one in self.places if with_processors or one.version == 2 or one.controller != "cpu"]
+        if not wanted:
             return None
-        group = Group([place._replace(directory=f"{place.directory}/{self._name}/{name}") for place in self.places])
+        group = Group([place._replace(directory=f"{place.directory}/{self._name}/{name}") for place in wanted])
         try:
             if not self._made:
                 self._make_parents()

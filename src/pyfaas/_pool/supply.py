@@ -305,7 +305,8 @@ class Supply:
     def hold_by_group(self, sandbox: Sandbox) -> None:
         """Put a sandbox, with all that it has started, into a cgroup of its own, where there are such."""
         options = sandbox.shelf.function.options
-        group = self.groups.make(f"sandbox-{sandbox.number}")
+        limited = options.processors() is not None
+        group = self.groups.make(f"sandbox-{sandbox.number}", with_processors=limited)
         if group is None:
             return
         sandbox.group = group
