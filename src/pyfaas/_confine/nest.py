@@ -86,8 +86,8 @@ def mount_proc() -> None:
     mounts.mount("proc", "/proc", PROC_FLAGS)
 
 
-def fork_sandbox(namespace: int) -> int:
-    """Fork a child that is PID 1 of a namespace of its own; ``namespace`` is that of the template. Raises OSError."""
+def fork_first(namespace: int) -> int:
+    """Fork a child that is PID 1 of a namespace of its own; ``namespace`` is the one to come back to. Raises OSError."""
     kernel.unshare(kernel.CLONE_NEWPID)
     pid = -1
     try:

@@ -146,7 +146,7 @@ class Template:
 
     def _fork(self, number: int, descriptors: list[int]) -> bool:
         try:
-            pid = nest.fork_sandbox(self._namespace)
+            pid = nest.fork_first(self._namespace)
         except OSError as error:
             self._failed[number] = error.errno or 1
         else:

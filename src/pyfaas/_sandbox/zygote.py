@@ -26,7 +26,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from pyfaas._confine import kernel
+from pyfaas._confine import kernel, nest
 from pyfaas._confine.apply import Grounds
 from pyfaas._confine.grounds import end_slots, prepare, slot_trees
 from pyfaas._confine.host import enter_namespaces
@@ -227,14 +227,7 @@ class Zygote:
         """Fork a child that is PID 1 of a namespace of its own, where there are such. Raises OSError."""
         if not self.found.pid_namespace:
             return _fork()
-        kernel.unshare(kernel.CLONE_NEWPID)
-        pid = -1
-        try:
-            pid = _fork()
-        finally:
-            if pid:
-                kernel.setns(self.namespace, kernel.CLONE_NEWPID)
-        return pid
+        return nest.fork_first(self.namespace)
 
     def _pass_on(self, wanted: dict[str, Any], wire: int, log: int, template: int) -> None:
         """Make the directories of a template's sandbox, which it may not, and send it there; failing is its end."""
