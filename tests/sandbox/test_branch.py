@@ -82,9 +82,11 @@ def test_the_death_of_a_branch_takes_its_sandboxes_and_no_others(runtime: Runtim
     branched.invoke(ODD)
     plain.invoke(ODD)
     branch = runtime._pool.supply.branches["colorsys",]
-    (sandbox,) = (child.pid for child in psutil.Process(branch.pid).children())
+    process = psutil.Process(branch.pid)
+    wait_until(lambda: len(process.children()) == 2)  # the one that worked, and one that stands by
+    sandboxes = [child.pid for child in process.children()]
     kill(branch.pid)
-    wait_until(lambda: not is_alive(sandbox))
+    wait_until(lambda: not any(map(is_alive, sandboxes)))
     outcome = branched.try_invoke(ODD)
     if not outcome.ok:  # its idle sandbox may have been dying when it was taken
         assert isinstance(outcome.error, SandboxDied)

@@ -87,7 +87,7 @@ def mount_proc() -> None:
 
 
 def fork_first(namespace: int) -> int:
-    """Fork a child that is PID 1 of a namespace of its own; ``namespace`` is the one to come back to. Raises OSError."""
+    """Fork a child that is PID 1 of a namespace of its own; ``namespace`` is the one to be in again. Raises OSError."""
     kernel.unshare(kernel.CLONE_NEWPID)
     pid = -1
     try:
