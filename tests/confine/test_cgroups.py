@@ -13,6 +13,7 @@ import pytest
 
 from pyfaas import Runtime, function
 from pyfaas._confine.cgroups import Group, Groups, Place, find, lid_bytes, places
+from pyfaas._pool.rounds import Rounds
 from pyfaas._sandbox.vitals import tree
 from support import wait_until
 
@@ -201,3 +202,30 @@ def test_the_cpu_time_of_a_call_follows_from_its_processors() -> None:
     assert limits_told({"timeout": 10, "cpu": 0.5}) == 6
     assert limits_told({"timeout": 10, "cpu": 64}) == 10 * cores + 1
     assert function(memory=1769, cpu="proportional")(spin).options.processors() == 1.0
+
+
+def test_one_that_is_seen_at_work_and_idle_in_one_round_gets_one_group(runtime: Runtime) -> None:
+    """A second one of the same name would be refused, and taken for the end of all groups here."""
+    declared = function(name="short", timeout=30)(spin)
+    held = runtime._pool.supply.groups.controllers
+    runtime.invoke(declared, 0.001)
+    rounds = Rounds(runtime._pool)
+    sandbox = next(iter(runtime._pool.ledger.shelves.values())).idle[0]
+    for _ in range(3):
+        rounds._ungrouped += [sandbox, sandbox]
+        rounds._hold_by_groups()
+    assert sandbox.group is not None
+    assert runtime._pool.supply.groups.controllers == held
+
+
+def test_a_directory_that_somebody_removed_is_made_anew(runtime: Runtime) -> None:
+    groups = Groups()
+    first = groups.make("first")
+    assert first is not None
+    assert first.remove()
+    groups.close()
+    assert groups.make("second") is None
+    third = groups.make("third")
+    assert third is not None
+    assert third.remove()
+    groups.close()

@@ -126,9 +126,12 @@ class Groups:
                 self._make_parents()
             for place in group.places:
                 os.mkdir(place.directory)
-        except OSError:
+        except OSError as error:
             group.remove()
-            self.places = []
+            if isinstance(error, FileNotFoundError):
+                self._made = False  # somebody tidied up; the next one makes it anew
+            else:
+                self.places = []
             return None
         return group
 
