@@ -229,6 +229,16 @@ def fork_bomb(event: Any) -> None:
             pass
 
 
+@attacker(timeout=0.5, memory=1024)
+def fork_bomb_of_sessions(event: Any) -> None:
+    while True:
+        try:
+            if os.fork() == 0:
+                os.setsid()
+        except OSError:
+            pass
+
+
 @attacker(timeout=20, memory=1024)
 def forks_until_refused(event: Any) -> dict[str, Any]:
     children: list[int] = []

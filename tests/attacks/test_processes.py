@@ -26,7 +26,13 @@ def _bounded(arena: Arena) -> bool:
 
 def test_a_fork_bomb_is_bounded_and_ends_with_its_time_out(arena: Arena) -> None:
     if _bounded(arena):
-        arena.attack(handlers.fork_bomb, TimedOut, after=0.5, within=0.5 + 4.0, lingering=60.0)
+        arena.attack(handlers.fork_bomb, TimedOut, after=0.5, within=0.5 + 4.0, lingering=5.0)
+
+
+@pytest.mark.long  # with a thousand sessions each gets as much of the processors as the host does
+def test_a_fork_bomb_of_sessions_ends_in_the_end(arena: Arena) -> None:
+    if _bounded(arena):
+        arena.attack(handlers.fork_bomb_of_sessions, TimedOut, after=0.5, within=60.0, lingering=180.0)
 
 
 @pytest.mark.long  # what leaves zombies is refused just so

@@ -296,6 +296,8 @@ class Supply:
             self.dying = [sandbox for sandbox in self.dying if sandbox not in gone]
             for sandbox in gone:
                 sandbox.owner = self  # else whoever mends an interrupt now would take it for one that was lost
+        for sandbox in tuple(self.dying):
+            sandbox.press()
         for sandbox in gone:
             sandbox.bury()
             self.remove_slots([sandbox.slot])

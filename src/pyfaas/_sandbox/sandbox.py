@@ -27,13 +27,14 @@ from pyfaas._descriptors import receive_descriptors, socket_pair
 from pyfaas._sandbox import control, protocol
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making, pid_of
 from pyfaas._sandbox.protocol import Answer, HostPeer, ProtocolError
-from pyfaas._sandbox.vitals import read_memory, sweep
+from pyfaas._sandbox.vitals import read_memory, stop_below, sweep
 from pyfaas._waits import CHUNK_BYTES, DONTWAIT, NOSIGNAL, Channel, Ended, Fill, Greeting, Transmit, Trip
 
 # Kernel timers are late by up to a tick or two (4 ms each at HZ=250); the watch steps in after that.
 GRACE_SECONDS = 0.010
 MEASURE_SECONDS = 0.050
 END_SECONDS = 2.0
+SLOW_SECONDS = 0.050  # a killed process is normally gone within 2 ms
 REST_SECONDS = 86_400.0  # a deadline that nobody lives to see, and that poll() can count
 
 _HAS_MEMFD = hasattr(os, "memfd_create")
@@ -82,6 +83,7 @@ class Sandbox:
         "pid",
         "pidfd",
         "pipelined",
+        "press_at",
         "provisioned",
         "shelf",
         "slot",
@@ -117,6 +119,7 @@ class Sandbox:
         self.calls = 0
         self.max_memory = 0
         self.look_at = self.measured_at = self.started_at = self.due_at = self.idle_since = 0.0
+        self.press_at = 0.0  # when to see, once it was killed, what keeps it
         self.taken_at = 0.0  # when the call or the stream that it serves, or served last, began
         self.clock = 0.0  # what a keep-alive policy wrote on it
         self.timeout = self.init_limit = limits.INIT_SECONDS
@@ -383,7 +386,9 @@ class Sandbox:
 
     def kill(self) -> None:
         """End all that runs in it, now. Does not wait; may be called twice."""
-        self.dying = True
+        if not self.dying:
+            self.dying = True
+            self.press_at = monotonic() + SLOW_SECONDS
         if self.pidfd < 0:
             self._look_for_hello()
         try:
@@ -392,12 +397,27 @@ class Sandbox:
             if not self.zygote.host.pid_namespace:
                 sweep(pid_of(self.pidfd))
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            if self.pid > 0:  # nobody has waited for it yet: the number is its own
+                os.killpg(self.pid, signal.SIGKILL)  # see press
         except OSError:
             if self.pid > 0 and not self.zygote.host.pid_namespace:
                 sweep(self.pid)
         with contextlib.suppress(OSError):
             # A worker without a pidfd has read no INIT yet, or is about to find the end of its socket.
             self.channel.sock.shutdown(socket.SHUT_RDWR)
+
+    def press(self) -> None:
+        """
+        Stop what runs below a first process that is slow to die. For the watch: it may take a while.
+
+        A process dies once it comes out of the call to the kernel that it is in. One that forks beside a thousand
+        others that fork waits there for locks that all of them want, for minutes; only then does it take the others
+        with it. Those of its process group were killed with it, this is for the rest.
+        """
+        now = monotonic()
+        if now >= self.press_at and self.pid > 0 and not self.is_gone():
+            stop_below(self.pid)
+            self.press_at = now + SLOW_SECONDS + 10 * (monotonic() - now)
 
     def _look_for_hello(self) -> None:
         try:

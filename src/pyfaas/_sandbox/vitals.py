@@ -8,7 +8,9 @@ the interpreter once each. Elsewhere from psutil.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 from collections.abc import Container
 from time import monotonic
@@ -144,14 +146,46 @@ def _read_with_psutil(pid: int) -> Vitals:
     return Vitals(memory, cpu, count)
 
 
+def stop_below(pid: int) -> None:
+    """
+    Stop all descendants of a process; those that they start meanwhile are for the next time. Linux only.
+
+    To kill them would make room for more. By the time of the signal a number may be another process's, but not with the
+    same start and a parent from this tree.
+    """
+    family = [(pid, _parent_and_start(pid)[1])]
+    for parent, parent_start in family:  # grows while it is walked
+        for child in children_of(parent):
+            its_parent, start = _parent_and_start(child)
+            if its_parent == parent and _parent_and_start(parent)[1] == parent_start:
+                family.append((child, start))
+        if parent != pid:
+            _stop(parent, parent_start)
+
+
+def _parent_and_start(pid: int) -> tuple[int, int]:
+    """Give the parent and when the process was started, in ticks since boot; zeros if it is gone."""
+    stat = _read(f"/proc/{pid}/stat")
+    fields = stat[stat.rfind(b")") + 2 :].split()
+    return (int(fields[1]), int(fields[19])) if len(fields) > 19 else (0, 0)
+
+
+def _stop(pid: int, start: int) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            if _parent_and_start(pid)[1] == start:
+                signal.pidfd_send_signal(descriptor, signal.SIGSTOP)
+        finally:
+            os.close(descriptor)
+
+
 def sweep(pid: int) -> None:
     """
     Kill a process and all of its descendants where no namespace does it: stop it first, then kill until none is new.
 
     A tree that forks faster than this looks can outrun it; ``confinement()`` says so.
     """
-    import signal
-
     import psutil
 
     if pid <= 0:  # gone before it was looked up
