@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,6 +84,37 @@ def test_limits_of_version_2_are_written_as_it_wants_them(tmp_path: Path) -> Non
 
 
 # -- real ones ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def version_2(tmp_path: Path) -> Iterator[Path]:
+    """Give a hierarchy of version 2; it may be one without any controllers that we use, they are elsewhere."""
+    mounted = subprocess.run(["mount", "-t", "cgroup2", "none", tmp_path], capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"no version 2 may be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield tmp_path
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_version_2_kills_all_in_a_group_at_once_sessions_of_their_own_included(version_2: Path) -> None:
+    directory = version_2 / f"pyfaas-test-{os.getpid()}"
+    directory.mkdir()
+    group = Group([Place(controller, 2, str(directory)) for controller in ("memory", "pids")])
+    try:
+        program = "import os, subprocess; input(); subprocess.Popen(['sleep', '600'], start_new_session=True); input()"
+        with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as parent:
+            assert parent.stdin is not None
+            group.add(parent.pid)
+            parent.stdin.write(b"\n")
+            parent.stdin.flush()
+            wait_until(lambda: len((directory / "cgroup.procs").read_text().split()) == 2)
+            group.kill()
+            assert parent.wait() == -signal.SIGKILL
+        wait_until(lambda: not (directory / "cgroup.procs").read_text())
+    finally:
+        wait_until(group.remove)
 
 
 @pytest.fixture

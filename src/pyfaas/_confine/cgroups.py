@@ -2,7 +2,7 @@
 Control groups, where this host lets its user make them: a lid on what the watch can only look at. (host side)
 
     find() ──► Place, Place ...        where groups of a kind may be made: memory, cpu, pids; version 1 or 2 of each
-    Groups(places).make(name) ──► Group ──► limit(...), add(pid), oom_killed(), remove()
+    Groups(places).make(name) ──► Group ──► limit(...), add(pid), kill(), oom_killed(), remove()
 
 Nothing of a call waits for them: to move a process takes the kernel 15 ms now and then. The watch does so when it first
 looks at a sandbox, and from then on all that the sandbox starts is in its group too.
@@ -188,6 +188,12 @@ class Group:
         """Move a process in; what it starts from then on is in too. Raises OSError."""
         for directory in dict.fromkeys(place.directory for place in self.places):
             _write(directory, "cgroup.procs", str(pid))
+
+    def kill(self) -> None:
+        """Kill all in it at once, also what forks; version 1 has no means for that, nor has Linux before 5.14."""
+        for directory in {place.directory for place in self.places if place.version == 2}:
+            with contextlib.suppress(OSError):
+                _write(directory, "cgroup.kill", "1")
 
     def oom_killed(self) -> bool:
         """Tell whether the kernel has killed something in it for want of memory."""

@@ -399,6 +399,8 @@ class Sandbox:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
             if self.pid > 0:  # nobody has waited for it yet: the number is its own
                 os.killpg(self.pid, signal.SIGKILL)  # see press
+            if self.group is not None:
+                self.group.kill()
         except OSError:
             if self.pid > 0 and not self.zygote.host.pid_namespace:
                 sweep(self.pid)
