@@ -30,9 +30,9 @@ _numbers = itertools.count()
 
 
 class Place(NamedTuple):
-    """Where groups of one controller may be made."""
+    """Where groups may be made that hold these controllers."""
 
-    controller: str
+    controllers: tuple[str, ...]
     version: int
     directory: str
 
@@ -54,25 +54,36 @@ def places(mounts: Iterable[str], groups: Iterable[str], hands_out: Callable[[st
     """
     Find the directory of each controller in what ``/proc`` tells. (pure)
 
-    Version 2 keeps processes out of groups that hand out controllers, so there the nearest one above that hands them
-    out is taken; ``hands_out`` tells which a directory does.
+    Version 2 keeps processes out of groups that hand out controllers, so there one above is taken; ``hands_out`` tells
+    what a directory does. A process has one group of version 2, so it is one for all: of those that hand out most, the
+    nearest.
     """
     own = dict(_own_paths(groups))
-    found: dict[str, Place] = {}
+    found: dict[tuple[str, ...], Place] = {}
     for mount in mounts:
         fields, _, after = mount.partition(" - ")
         root, point = fields.split()[3:5]
         kind, _, options = after.split()[:3]
         if kind == "cgroup":
-            for controller in set(options.split(",")) & set(CONTROLLERS) & own.keys():
-                found[controller] = Place(controller, 1, _below(point, root, own[controller]))
+            held = _sorted(set(options.split(",")) & own.keys())
+            if held:
+                found[held] = Place(held, 1, _below(point, root, own[held[0]]))
         elif kind == "cgroup2" and "" in own:
-            directory = _below(point, root, own[""])
-            while directory.startswith(point):
-                for controller in hands_out(directory) & set(CONTROLLERS):
-                    found.setdefault(controller, Place(controller, 2, directory))
-                directory = os.path.dirname(directory)
-    return [found[controller] for controller in CONTROLLERS if controller in found]
+            above = _from_here_up(point, _below(point, root, own[""]))
+            held, directory = max(((_sorted(hands_out(one)), one) for one in above), key=lambda one: len(one[0]))
+            if held:
+                found[held] = Place(held, 2, directory)
+    return [found[held] for held in sorted(found, key=lambda held: CONTROLLERS.index(held[0]))]
+
+
+def _sorted(controllers: Iterable[str]) -> tuple[str, ...]:
+    return tuple(one for one in CONTROLLERS if one in controllers)
+
+
+def _from_here_up(point: str, directory: str) -> Iterator[str]:
+    while directory.startswith(point):
+        yield directory
+        directory = os.path.dirname(directory)
 
 
 def _own_paths(groups: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -103,50 +114,53 @@ class Groups:
     def __init__(self, found: Iterable[Place] | None = None) -> None:
         self.places = list(find() if found is None else found)
         self._name = f"{_PREFIX}{os.getpid()}-{_birth_of(os.getpid())}-{next(_numbers)}"
-        self._made = False
+        self.directories: set[str] = set()  # those that were made for all groups of a kind
 
     @property
     def controllers(self) -> set[str]:
         """What groups can be made of."""
-        return {place.controller for place in self.places}
+        return {controller for place in self.places for controller in place.controllers}
 
     def make(self, name: str, *, with_processors: bool = True) -> Group | None:
         """
         Make a group; None where none can be made (then the watch is alone, as elsewhere).
 
-        ``with_processors``: one whose processors will be limited. Under version 1 others stay out of that hierarchy:
-        the scheduler takes turns between groups first, and eight threads lost a third of their calls to that.
+        ``with_processors``: one whose processors will be limited. Others stay out of the scheduler's groups: it takes
+        turns between groups first, and eight threads lost a third of their calls to that.
         """
-        wanted = [one for one in self.places if with_processors or one.version == 2 or one.controller != "cpu"]
-        if not wanted:
-            return None
-        group = Group([place._replace(directory=f"{place.directory}/{self._name}/{name}") for place in wanted])
+        group = Group([])
         try:
-            if not self._made:
-                self._make_parents()
-            for place in group.places:
-                os.mkdir(place.directory)
+            for place in self.places:
+                held = place.controllers
+                if not with_processors:
+                    held = tuple(one for one in held if one != "cpu")
+                if held:
+                    top = self._top(place, held)
+                    os.mkdir(f"{top}/{name}")
+                    group.places.append(Place(held, place.version, f"{top}/{name}"))
         except OSError as error:
             group.remove()
             if isinstance(error, FileNotFoundError):
-                self._made = False  # somebody tidied up; the next one makes it anew
+                self.directories.clear()  # somebody tidied up; the next one makes them anew
             else:
                 self.places = []
             return None
-        return group
+        return group if group.places else None
 
-    def _make_parents(self) -> None:
-        for place in self.places:
+    def _top(self, place: Place, held: tuple[str, ...]) -> str:
+        """Make the directory for all groups that hold these; version 2 has all groups in one hold the same."""
+        top = f"{place.directory}/{self._name}{'-cpu' * (place.version == 2 and 'cpu' in held)}"
+        if top not in self.directories:
             _sweep(place.directory)
-            directory = f"{place.directory}/{self._name}"
-            os.makedirs(directory, exist_ok=True)
+            os.makedirs(top, exist_ok=True)
+            self.directories.add(top)
             if place.version == 2:
-                _write(directory, "cgroup.subtree_control", f"+{place.controller}")
-        self._made = True
+                _write(top, "cgroup.subtree_control", " ".join(f"+{controller}" for controller in held))
+        return top
 
     def close(self) -> None:
         """Remove what is left; what is still not empty goes with the next runtime."""
-        left = [f"{place.directory}/{self._name}" for place in self.places if self._made]
+        left = list(self.directories)
         for _ in range(TRIES):
             left = [directory for directory in left if not _remove(directory)]
             if not left:
@@ -164,19 +178,12 @@ class Group:
 
     def limit(self, memory_bytes: int, processes: int, processors: float | None) -> None:
         """Set the lids: bytes of all memory it causes, tasks, processors by their time. Raises OSError."""
-        for controller, version, directory in self.places:
-            if controller == "memory" and version == 1:
-                _write(directory, "memory.limit_in_bytes", str(memory_bytes))
-                with contextlib.suppress(OSError):  # not every kernel counts swap
-                    _write(directory, "memory.memsw.limit_in_bytes", str(memory_bytes))
-            elif controller == "memory":
-                _write(directory, "memory.max", str(memory_bytes))
-                with contextlib.suppress(OSError):
-                    _write(directory, "memory.swap.max", "0")
-                _write(directory, "memory.oom.group", "1")
-            elif controller == "pids":
+        for controllers, version, directory in self.places:
+            if "memory" in controllers:
+                _limit_memory(directory, version, memory_bytes)
+            if "pids" in controllers:
                 _write(directory, "pids.max", str(processes))
-            elif processors is not None:
+            if "cpu" in controllers and processors is not None:
                 quota = max(int(processors * PERIOD_US), 1000)
                 if version == 1:
                     _write(directory, "cpu.cfs_period_us", str(PERIOD_US))
@@ -186,19 +193,20 @@ class Group:
 
     def add(self, pid: int) -> None:
         """Move a process in; what it starts from then on is in too. Raises OSError."""
-        for directory in dict.fromkeys(place.directory for place in self.places):
-            _write(directory, "cgroup.procs", str(pid))
+        for place in self.places:
+            _write(place.directory, "cgroup.procs", str(pid))
 
     def kill(self) -> None:
         """Kill all in it at once, also what forks; version 1 has no means for that, nor has Linux before 5.14."""
-        for directory in {place.directory for place in self.places if place.version == 2}:
-            with contextlib.suppress(OSError):
-                _write(directory, "cgroup.kill", "1")
+        for place in self.places:
+            if place.version == 2:
+                with contextlib.suppress(OSError):
+                    _write(place.directory, "cgroup.kill", "1")
 
     def oom_killed(self) -> bool:
         """Tell whether the kernel has killed something in it for want of memory."""
-        for controller, version, directory in self.places:
-            if controller == "memory":
+        for controllers, version, directory in self.places:
+            if "memory" in controllers:
                 name = "memory.oom_control" if version == 1 else "memory.events"
                 with contextlib.suppress(OSError, ValueError), open(f"{directory}/{name}") as file:
                     return any(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
@@ -215,6 +223,18 @@ class Group:
             except OSError:
                 gone = False
         return gone
+
+
+def _limit_memory(directory: str, version: int, size: int) -> None:
+    if version == 1:
+        _write(directory, "memory.limit_in_bytes", str(size))
+        with contextlib.suppress(OSError):  # not every kernel counts swap
+            _write(directory, "memory.memsw.limit_in_bytes", str(size))
+        return
+    _write(directory, "memory.max", str(size))
+    with contextlib.suppress(OSError):
+        _write(directory, "memory.swap.max", "0")
+    _write(directory, "memory.oom.group", "1")
 
 
 def lid_bytes(memory_mb: int, storage_mb: int) -> int:
