@@ -23,7 +23,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from pyfaas._confine import kernel, nest
@@ -32,7 +32,7 @@ from pyfaas._confine.grounds import end_slots, prepare, slot_trees
 from pyfaas._confine.host import enter_namespaces
 from pyfaas._confine.plan import Host
 from pyfaas._descriptors import receive_descriptors
-from pyfaas._sandbox import forking
+from pyfaas._sandbox import forking, immortal
 from pyfaas._sandbox.control import (
     BRANCH,
     MESSAGE,
@@ -99,6 +99,7 @@ class Zygote:
         self.worker: Any = None
         self.later: list[str] = []
         self.rehearsed = False
+        self.chores: list[Iterator[None]] = []  # what is done while nobody waits, a step at a time
         self.branches: set[int] = set()
         self.workers: dict[int, int] = {}  # a sandbox's number -> its pid in our namespace
         self.failed: dict[int, int] = {}  # a sandbox's number -> errno of its fork
@@ -112,14 +113,20 @@ class Zygote:
         if _HAS_PIDFD:
             poll.register(self.host, select.POLLIN)
         while True:
-            if self.worker is not None and not self.rehearsed and not poll.poll(0):
-                self._rehearse()
+            while self.chores and not poll.poll(0):
+                self._go_on_with_chores()
             # Where there is no pidfd, look now and then whether the host is still our parent.
             ready = poll.poll(None if _HAS_PIDFD else 200)
             if any(descriptor == self.host for descriptor, _ in ready) or self._orphaned():
                 self._end()
             if ready:
                 self._serve_one()
+
+    def _go_on_with_chores(self) -> None:
+        try:
+            next(self.chores[0])
+        except StopIteration:
+            del self.chores[0]
 
     def _orphaned(self) -> bool:
         return not _HAS_PIDFD and os.getppid() != self.host
@@ -198,15 +205,21 @@ class Zygote:
         importlib.machinery.PathFinder.find_spec("pyfaas_looks_everywhere")  # forks know what lies where
         gc.collect()
         gc.freeze()
+        if not self.rehearsed:
+            self.rehearsed = True
+            self.chores.append(self._rehearse())
+        self.chores.append(immortal.share())
 
-    def _rehearse(self) -> None:
-        """Import what is usual, and warm up what every fork does first; once nobody waits for it."""
+    def _rehearse(self) -> Iterator[None]:
+        """Import what is usual, and warm up what every fork does first."""
         from pyfaas._sandbox.rehearsal import ROUNDS, rehearse
 
-        self.rehearsed = True
-        _import_all(self.later)
+        for name in self.later:
+            _import_all([name])
+            yield
         for _ in range(ROUNDS):
             rehearse()
+            yield
         gc.collect()
         gc.freeze()
 
