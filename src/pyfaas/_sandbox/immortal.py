@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-import sysconfig
 import types
 from collections.abc import Iterator
 
@@ -21,8 +20,7 @@ BATCH = 4096  # a few milliseconds
 _MINE = (
     sys.implementation.name == "cpython"
     and (3, 12) <= sys.version_info < (3, 14)
-    and not sysconfig.get_config_var("Py_GIL_DISABLED")
-    and not hasattr(sys, "gettotalrefcount")
+    and not sys.abiflags  # neither without the global lock ("t") nor for debugging ("d")
 )
 _NEVER = sys.getrefcount(None)
 # What code holds without telling the collector.
