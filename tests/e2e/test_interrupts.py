@@ -106,7 +106,7 @@ def rounds(request: pytest.FixtureRequest) -> int:
 
 
 SHORT_AND_LONG = pytest.mark.parametrize(
-    "rounds", [45, pytest.param(3000, marks=pytest.mark.long)], ids=["short", "long"], indirect=True
+    "rounds", [60, pytest.param(3000, marks=pytest.mark.long)], ids=["short", "long"], indirect=True
 )
 
 

@@ -397,10 +397,10 @@ class Sandbox:
             if not self.zygote.host.pid_namespace:
                 sweep(pid_of(self.pidfd))
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-            if self.pid > 0:  # nobody has waited for it yet: the number is its own
-                os.killpg(self.pid, signal.SIGKILL)  # see press
             if self.group is not None:
                 self.group.kill()
+            if self.pid > 1:  # it was there just now, so the number is its own; 1 would mean everybody
+                os.killpg(self.pid, signal.SIGKILL)  # see press
         except OSError:
             if self.pid > 0 and not self.zygote.host.pid_namespace:
                 sweep(self.pid)
