@@ -85,6 +85,20 @@ def _import_all(modules: list[str], *, needed: bool = False) -> str:
     return "importing them starts threads, which no fork takes along" if needed and forking.has_threads() else ""
 
 
+def _rehearse(later: list[str]) -> Iterator[None]:
+    """Import what is usual, and warm up what every fork does first, in steps."""
+    from pyfaas._sandbox.rehearsal import ROUNDS, rehearse
+
+    for name in later:
+        _import_all([name])
+        yield
+    for _ in range(ROUNDS):
+        rehearse()
+        yield
+    gc.collect()
+    gc.freeze()
+
+
 class Zygote:
     """The loop: one message after the other."""
 
@@ -97,8 +111,6 @@ class Zygote:
         self.directory = ""
         self.grounds = Grounds()
         self.worker: Any = None
-        self.later: list[str] = []
-        self.rehearsed = False
         self.chores: list[Iterator[None]] = []  # what is done while nobody waits, a step at a time
         self.branches: set[int] = set()
         self.workers: dict[int, int] = {}  # a sandbox's number -> its pid in our namespace
@@ -196,32 +208,16 @@ class Zygote:
         # Late, because they need the path, and because the host has work to do meanwhile.
         from pyfaas._sandbox import worker
 
-        self.later += wanted["later"]
         trouble = _import_all(wanted["modules"], needed=wanted["needed"])
         if self.worker is None:
             self.worker = worker.Worker()
             self.worker.prepare()
+            self.chores.append(_rehearse(wanted["later"]))
         self.worker.preload_trouble = trouble
         importlib.machinery.PathFinder.find_spec("pyfaas_looks_everywhere")  # forks know what lies where
         gc.collect()
         gc.freeze()
-        if not self.rehearsed:
-            self.rehearsed = True
-            self.chores.append(self._rehearse())
         self.chores.append(immortal.share())
-
-    def _rehearse(self) -> Iterator[None]:
-        """Import what is usual, and warm up what every fork does first."""
-        from pyfaas._sandbox.rehearsal import ROUNDS, rehearse
-
-        for name in self.later:
-            _import_all([name])
-            yield
-        for _ in range(ROUNDS):
-            rehearse()
-            yield
-        gc.collect()
-        gc.freeze()
 
     def _spawn(self, number: int, wire: int, log: int) -> None:
         try:
@@ -292,8 +288,7 @@ class Zygote:
         if self.found.system == "linux" and not self.found.pid_namespace:
             kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         branch = Zygote(socket.socket(fileno=control), self.host, self.found)
-        branch.grounds, branch.worker, branch.rehearsed = self.grounds, self.worker, self.rehearsed
-        branch.later = self.later
+        branch.grounds, branch.worker, branch.chores = self.grounds, self.worker, self.chores
         _greet(branch.control)
         branch.run()
 
