@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from attacks.harness import Arena, below, open_files, started_at, threads
+from attacks.harness import Arena, below, started_at, threads
 from pyfaas import Runtime
-from support import wait_until
+from support import open_files, wait_until
 
 if sys.platform != "linux":
     collect_ignore_glob = ["test_*.py"]  # what is left of an attack is looked for in Linux's /proc

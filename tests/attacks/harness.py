@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import re
 import threading
 import time
 import uuid
@@ -27,7 +26,7 @@ from pyfaas import FunctionError, Outcome, Runtime
 from pyfaas._confine.plan import Host
 from pyfaas._pool.pool import Pool
 from pyfaas._sandbox.sandbox import Sandbox
-from support import wait_until
+from support import open_files, wait_until
 
 TESTS = Path(__file__).parent.parent
 
@@ -99,16 +98,6 @@ class Namespace:
 # -- looking at the host -----------------------------------------------------------------------------------------------
 
 
-def open_files() -> dict[int, str]:
-    """Give the open descriptors of this process and what they are."""
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-    # What the watch of some runtime looks into at this moment is not held.
-    return {number: what for number, what in found.items() if not re.match(r"/proc/\d+/|/sys/fs/cgroup/", what)}
-
-
 def threads() -> list[str]:
     """Name the threads of this process, but for those that trio keeps for ten seconds in case it needs one."""
     names = [thread.name for thread in threading.enumerate()]
@@ -175,7 +164,7 @@ class Arena:
         wait_until(lambda: self.pool.supply.standby is not None and self.settled(), 10.0)
         wait_until(
             lambda: bool(self.pool.watch and self.pool.watch.parked)
-        )  # it may have a file of a cgroup open for as long as it is at it
+        )  # else it may hold what it is about to close
         self._open_files = self._files()  # sandboxes left out
 
     @property

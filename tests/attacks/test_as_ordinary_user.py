@@ -120,9 +120,9 @@ def _attack(place: Path, *prefix: str, uid: int = NOBODY, skipped: int = 0) -> N
     _copy_packages(place / "packages")
     environment["PYTHONPATH"] = os.pathsep.join(map(str, (place / "src", place / "packages")))
     # What the runtime says of this host once, it says; it is no mistake.
-    told = ["-W", environment.setdefault("PYTHONWARNINGS", "ignore:this host does not hold:RuntimeWarning")]
+    environment.setdefault("PYTHONWARNINGS", "ignore:this host does not hold:RuntimeWarning")
     itself = ["--ignore", f"tests/attacks/{Path(__file__).name}"]
-    pytest_ = [python, "-m", "pytest", "-p", "no:cacheprovider", *told, *itself]
+    pytest_ = [python, "-m", "pytest", "-p", "no:cacheprovider", *itself]
     done = _run([*prefix, *pytest_, "tests/attacks"], place, environment, uid)
     assert done.returncode == 0, done.stdout[-20_000:]
     passed = re.search(r"= (\d+) passed(?:, (\d+) skipped)?(?:, \d+ deselected)? in", done.stdout)

@@ -7,9 +7,7 @@ handlers fork included. So ``Host.processes()`` finds them all, whoever their pa
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -23,6 +21,7 @@ import psutil
 
 import pyfaas
 from pyfaas import Runtime
+from support import open_files
 
 SOURCE = str(Path(pyfaas.__file__).parents[1])
 TESTS = str(Path(__file__).parents[1])
@@ -212,9 +211,5 @@ def assert_settled(runtime: Runtime, seconds: float = 10.0) -> None:
 
 
 def descriptors() -> Sequence[str]:
-    """Give what this process holds open, but for what the watch of some runtime looks into at this moment."""
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            found.append(os.readlink(f"/proc/self/fd/{name}"))
-    return sorted(what for what in found if not re.match(r"/proc/\d+/|/sys/fs/cgroup/", what))
+    """Give what this process holds open."""
+    return sorted(open_files().values())

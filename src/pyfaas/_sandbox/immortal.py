@@ -14,8 +14,9 @@ import gc
 import sys
 import types
 from collections.abc import Iterator
+from typing import Any
 
-BATCH = 4096  # a few milliseconds
+BATCH = 1024  # a few milliseconds, with what they hold
 # The others count elsewhere, or not like this.
 _MINE = (
     sys.implementation.name == "cpython"
@@ -34,20 +35,25 @@ def share() -> Iterator[None]:
     gc.unfreeze()
     tracked = gc.get_objects()
     gc.freeze()
-    batches = [tracked[at : at + BATCH] for at in range(0, len(tracked), BATCH)]
-    unseen = len(batches)  # those that may be immortal already, and hold what is not
-    while batches:
-        batch = batches.pop()
-        changed = [thing for thing in batch if _immortalize(thing)]
-        if len(batches) < unseen:
-            unseen -= 1
-            changed = batch
-        found = gc.get_referents(*changed)
-        for code in changed:
-            if type(code) is types.CodeType:
-                found += [getattr(code, name) for name in _IN_CODE]
-        batches += [found[at : at + BATCH] for at in range(0, len(found), BATCH)]
-        yield
+    for roots in _batches(tracked):
+        for thing in roots:
+            _immortalize(thing)
+        ahead = [roots]  # these also where they were immortal before: they may hold what is not
+        while ahead:
+            ahead += _batches([thing for thing in _held_by(ahead.pop()) if _immortalize(thing)])
+            yield
+
+
+def _batches(things: list[Any]) -> list[list[Any]]:
+    return [things[at : at + BATCH] for at in range(0, len(things), BATCH)]
+
+
+def _held_by(things: list[Any]) -> list[Any]:
+    found = gc.get_referents(*things)
+    for code in things:
+        if type(code) is types.CodeType:
+            found += [getattr(code, name) for name in _IN_CODE]
+    return found
 
 
 def _immortalize(thing: object) -> bool:

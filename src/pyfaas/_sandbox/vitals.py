@@ -98,6 +98,12 @@ def _read(path: str) -> bytes:
         os.close(descriptor)
 
 
+def _stat(pid: int) -> list[bytes]:
+    """Give the fields of ``stat`` from the state on, the name left out; none if it is gone."""
+    stat = _read(f"/proc/{pid}/stat")
+    return stat[stat.rfind(b")") + 2 :].split()
+
+
 def _resident(pid: int) -> int:
     fields = _read(f"/proc/{pid}/statm").split()
     return int(fields[1]) * _PAGE if len(fields) > 1 else 0
@@ -112,9 +118,7 @@ def _proportional(pid: int) -> int:
 
 def _cpu_seconds(pid: int) -> float:
     """CPU time of the process and of the children that it has waited for."""
-    stat = _read(f"/proc/{pid}/stat")
-    fields = stat[stat.rfind(b")") + 2 :].split()
-    return sum(map(int, fields[11:15])) / _TICK if len(fields) > 15 else 0.0
+    return sum(map(int, _stat(pid)[11:15])) / _TICK
 
 
 def private_bytes(pid: int) -> int:
@@ -165,9 +169,8 @@ def stop_below(pid: int) -> None:
 
 def _parent_and_start(pid: int) -> tuple[int, int]:
     """Give the parent and when the process was started, in ticks since boot; zeros if it is gone."""
-    stat = _read(f"/proc/{pid}/stat")
-    fields = stat[stat.rfind(b")") + 2 :].split()
-    return (int(fields[1]), int(fields[19])) if len(fields) > 19 else (0, 0)
+    fields = _stat(pid)
+    return (int(fields[1]), int(fields[19])) if fields else (0, 0)
 
 
 def _stop(pid: int, start: int) -> None:
