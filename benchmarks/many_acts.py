@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks import many_handlers as handlers
 from benchmarks.handlers import EVENT, echo
+from benchmarks.many_neighbours import neighbours
 from benchmarks.measure import percentile
 from benchmarks.ours import private_bytes
 from pyfaas import Runtime
@@ -138,18 +139,18 @@ def sleepers(count: int) -> dict[str, float]:
 
 def burst(count: int) -> dict[str, Any]:
     """Let calls of a hundred functions come all at once, and tell how long those of the smallest waited."""
-    sizes = _sizes(count, len(handlers.neighbours))
+    sizes = _sizes(count, len(neighbours))
     calls = [number for number, size in enumerate(sizes) for _ in range(size)]
     random.Random(7).shuffle(calls)
     waits: dict[int, list[float]] = {number: [] for number in range(len(sizes))}
 
     async def call(runtime: Runtime, number: int, began: float) -> None:
-        await runtime.ainvoke(handlers.neighbours[number], EVENT)
+        await runtime.ainvoke(neighbours[number], EVENT)
         waits[number].append(perf_counter() - began)
 
     async def all_at_once() -> float:
         async with Runtime(concurrency=PERMITS, when_full="wait") as runtime:
-            for function in handlers.neighbours:
+            for function in neighbours:
                 await runtime.ainvoke(function, EVENT)
             began = perf_counter()
             await asyncio.gather(*(call(runtime, number, began) for number in calls))
