@@ -7,32 +7,21 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyfaas._confine import kernel, landlock, nest, root, seccomp
 from pyfaas._confine.plan import Step
+from pyfaas._confine.root import Grounds
 from pyfaas._confine.view import DEVICES
 
 
-class Grounds(NamedTuple):
-    """What the zygote prepared for all its sandboxes: namespaces, as descriptors, or -1; what the root was built of."""
-
-    namespace: int = -1
-    network: int = -1
-    paths: tuple[str, ...] = ()
-
-    def close(self) -> None:
-        """Let go of them: user code must find no way into them."""
-        for descriptor in (self.namespace, self.network):
-            if descriptor >= 0:
-                os.close(descriptor)
-
-
-def _view(grounds: Grounds, slot: str, size_mb: int, uid: int, reads: tuple[str, ...], writes: tuple[str, ...]) -> None:
+def _view(
+    grounds: Grounds, slot: str, size_mb: int, uid: int, pid_max: int, extra: tuple[tuple[str, ...], tuple[str, ...]]
+) -> None:
     kept = root.is_prepared(slot)
     if not kept:
         root.prepare_slot(slot, size_mb, uid if uid >= 0 else os.geteuid())
-    root.enter(grounds.namespace, slot, grounds.paths, root.Extra(reads, writes))
+    root.enter(grounds, slot, root.Extra(*extra), pid_max)
     if kept:
         root.resize_slot(size_mb)  # it may be that of a standby which died before it was given its function's size
     socket.sethostname("sandbox")
@@ -73,14 +62,6 @@ def _rlimit(_: Grounds, name: str, value: int) -> None:
     resource.setrlimit(kind, (value, value))
 
 
-def _pid_max(_: Grounds, value: int) -> None:
-    descriptor = os.open("/proc/sys/kernel/pid_max", os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, b"%d" % value)
-    finally:
-        os.close(descriptor)
-
-
 def _prctl(option: int, value: int) -> None:
     if kernel.prctl(option, value) != 0:
         raise OSError(f"prctl({option}, {value}) was refused")
@@ -88,7 +69,7 @@ def _prctl(option: int, value: int) -> None:
 
 _HANDS: dict[str, Callable[..., Any]] = {
     "rlimit": _rlimit,
-    "pid_max": _pid_max,
+    "pid_max": lambda _, value: kernel.set_pid_max("/proc", value),
     "view": _view,
     "resize": _resize,
     "no_network": _no_network,

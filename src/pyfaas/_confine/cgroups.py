@@ -121,19 +121,19 @@ class Groups:
         """What groups can be made of."""
         return {controller for place in self.places for controller in place.controllers}
 
-    def make(self, name: str, *, with_processors: bool = True) -> Group | None:
+    def make(self, name: str, wanted: Iterable[str] = CONTROLLERS) -> Group | None:
         """
         Make a group; None where none can be made (then the watch is alone, as elsewhere).
 
-        ``with_processors``: one whose processors will be limited. Others stay out of the scheduler's groups: it takes
-        turns between groups first, and eight threads lost a third of their calls to that.
+        ``wanted``: the controllers whose lids are needed. Each group takes the kernel half a millisecond to make; and
+        without a quota sandboxes stay out of the scheduler's: it takes turns between groups first, and eight threads
+        lost a third of their calls to that.
         """
+        wanted = set(wanted)
         group = Group([])
         try:
             for place in self.places:
-                held = place.controllers
-                if not with_processors:
-                    held = tuple(one for one in held if one != "cpu")
+                held = tuple(one for one in place.controllers if one in wanted)
                 if held:
                     top = self._top(place, held)
                     os.mkdir(f"{top}/{name}")

@@ -6,9 +6,9 @@ import contextlib
 import os
 
 from pyfaas._confine import mounts, root, view
-from pyfaas._confine.apply import Grounds
 from pyfaas._confine.host import look_around, make_empty_network, may_leave_network, separate_mounts
 from pyfaas._confine.plan import Host
+from pyfaas._confine.root import Grounds
 
 
 def prepare(found: Host, sys_path: list[str], home: str, directory: str, *, off: bool) -> tuple[Host, Grounds]:
@@ -16,7 +16,8 @@ def prepare(found: Host, sys_path: list[str], home: str, directory: str, *, off:
     found = look_around(found, off=off)
     if off:
         return found, Grounds()
-    grounds = Grounds(paths=tuple(view.shown(sys_path, home)))
+    paths = tuple(view.shown(sys_path, home))
+    grounds = Grounds(paths=paths, below_tmp=tuple(root.below_tmp(paths)))
     if found.pid_namespace:
         found, grounds = _prepare_root(found, grounds, directory)
     if not found.view:

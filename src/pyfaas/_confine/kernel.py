@@ -92,6 +92,15 @@ def drop_capabilities(keep: int = -1) -> None:
     check(libc.capset(ctypes.byref(header), ctypes.byref(data)), "capset")
 
 
+def set_pid_max(proc: str, value: int) -> None:
+    """Limit the numbers of the PID namespace that is mounted there. Raises OSError."""
+    descriptor = os.open(f"{proc}/sys/kernel/pid_max", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, b"%d" % value)
+    finally:
+        os.close(descriptor)
+
+
 def exit_on_signal(number: int) -> None:
     """End this process by _exit(number) at the signal, in C: PID 1 drops signals without a handler, Python's wait."""
     _signal(number, _exit)

@@ -9,7 +9,7 @@ From limits and host to steps, and to a list of what this host can and cannot ho
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pyfaas import limits
@@ -81,7 +81,7 @@ def uid_of(host: Host, runtime: int, slot: int) -> int:
 
 def birth(slot: str, uid: int, host: Host) -> list[Step]:
     """Say what a standby does to itself before its function is known, if that sees no more than all see."""
-    return [*_common_limits(uid, host), ("view", slot, limits.EPHEMERAL_STORAGE_MB[0], uid, (), ())]
+    return [*_common_limits(uid, host), _view(host, slot, limits.EPHEMERAL_STORAGE_MB[0], uid)]
 
 
 def plan(wanted: Limits, host: Host) -> list[Step]:
@@ -90,7 +90,8 @@ def plan(wanted: Limits, host: Host) -> list[Step]:
     if not wanted.born:
         steps += _common_limits(wanted.uid, host, template=wanted.template)
         if host.view:
-            steps.append(("view", wanted.slot, wanted.file_mb, wanted.uid, wanted.reads, wanted.writes))
+            extra = (wanted.reads, wanted.writes)
+            steps.append(_view(host, wanted.slot, wanted.file_mb, wanted.uid, extra, template=wanted.template))
     elif wanted.file_mb != limits.EPHEMERAL_STORAGE_MB[0]:
         steps.append(("resize", wanted.file_mb))
     steps += _own_limits(wanted, host)
@@ -137,14 +138,24 @@ def _common_limits(uid: int, host: Host, *, template: bool = False) -> list[Step
     steps: list[Step] = [("rlimit", "CORE", 0), ("rlimit", "NOFILE", limits.OPEN_FILES)]
     if host.system == "linux":
         steps += [("rlimit", "MSGQUEUE", 0), ("exit_on_cpu_signal",)]
-    if host.pid_max and not template:  # it would count for all its sandboxes together
-        steps.append(("pid_max", RESERVED_PIDS + limits.PROCESSES))
+    if not host.view and (value := _pid_max(host, template=template)):
+        steps.append(("pid_max", value))
     if uid >= 0 and not template:
         steps.append(("rlimit", "NPROC", limits.PROCESSES))
     elif template or (host.user_namespace and not host.pid_max):
         # Counted for all sandboxes of the zygote's user namespace together: room for a thousand idle ones.
         steps.append(("rlimit", "NPROC", limits.SANDBOXES + limits.PROCESSES))
     return steps
+
+
+def _pid_max(host: Host, *, template: bool) -> int:
+    if not host.pid_max or template:  # of a template it would count for all its sandboxes together
+        return 0
+    return RESERVED_PIDS + limits.PROCESSES
+
+
+def _view(host: Host, slot: str, size_mb: int, uid: int, extra: Any = ((), ()), *, template: bool = False) -> Step:
+    return ("view", slot, size_mb, uid, _pid_max(host, template=template), extra)
 
 
 def _own_limits(wanted: Limits, host: Host) -> list[Step]:
@@ -241,6 +252,15 @@ def _all_memory(groups: set[str]) -> Holding:
         )
     told = "no cgroup may be made here; socket buffers and memory files that nobody maps count for nobody"
     return Holding(guarantee, WATCHED, "the number of open files", told)
+
+
+def lids(host: Host, processors: float | None) -> Iterator[str]:
+    """Give the controllers of which a sandbox needs a group: for what nothing else holds."""
+    yield "memory"
+    if processors is not None:
+        yield "cpu"
+    if not host.pid_max:
+        yield "pids"
 
 
 def _processors(groups: set[str]) -> Holding:

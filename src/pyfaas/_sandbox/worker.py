@@ -31,8 +31,9 @@ from typing import Any
 
 from pyfaas import _port, limits
 from pyfaas._confine import root
-from pyfaas._confine.apply import CpuBackstop, Grounds, apply
+from pyfaas._confine.apply import CpuBackstop, apply
 from pyfaas._confine.hints import hint
+from pyfaas._confine.root import Grounds
 from pyfaas._payload import decode_event, encode_result
 from pyfaas._sandbox import forking, loader, protocol, snapshot
 from pyfaas._sandbox.orphans import Orphans
@@ -86,9 +87,13 @@ class Worker:
         forking.settle()
         _reseed()
         self.say_hello()
-        if not select.select([self.wire], [], [], PATIENCE_SECONDS)[0]:
-            rehearse()  # nobody waits: a standby writes its pages now, not when its function comes
+        self._rehearse_unless_called(PATIENCE_SECONDS)
         self.run()
+
+    def _rehearse_unless_called(self, seconds: float) -> None:
+        """Where nobody waits, a standby writes its pages now, not when its function comes."""
+        if not select.select([self.wire], [], [], seconds)[0]:
+            rehearse()
 
     def _forked(self) -> None:
         self.forked = True
@@ -109,7 +114,8 @@ class Worker:
         frames = self._first_frames()
         if frames[0].kind == protocol.BIRTH:
             apply(pickle.loads(frames.pop(0).payload), self.grounds)  # noqa: S301 - the host's own bytes
-            rehearse()
+            if not frames:
+                self._rehearse_unless_called(0.0)
             frames = frames or self._first_frames()
         started_at = time.monotonic()
         wanted = pickle.loads(frames.pop(0).payload)  # noqa: S301 - the host's own bytes

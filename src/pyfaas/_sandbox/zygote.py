@@ -27,10 +27,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from pyfaas._confine import kernel, nest
-from pyfaas._confine.apply import Grounds
 from pyfaas._confine.grounds import end_slots, prepare, slot_trees
 from pyfaas._confine.host import enter_namespaces
 from pyfaas._confine.plan import Host
+from pyfaas._confine.root import Grounds
 from pyfaas._descriptors import receive_descriptors
 from pyfaas._sandbox import forking, immortal
 from pyfaas._sandbox.control import (
