@@ -100,7 +100,7 @@ class Pool:
             shelf.most_calls = 1 if options.fresh else options.max_invocations
         self.evict(replaced)
         if options.provisioned_concurrency:
-            self._watch().wake()
+            self._watch().look_at_idle()
         if function.is_async:
             self.supply.preload("asyncio")
         if handler[0] == "value":

@@ -4,14 +4,19 @@ What the watch does on its rounds: no call waits for any of it, every guarantee 
     next_due ──► when to come again
     tick ──┬──► calls over their time condemned (callers normally know 10 ms before; this is the guarantee)
            ├──► calls older than 20 ms looked at: memory and CPU time of the whole tree against their limits
-           ├──► sandboxes idle for too long evicted, those that are gone buried
-           └──► made: what is provisioned and missing, what is expected to be called, the one on stand-by
+           ├──► those that are gone buried, the one on stand-by made
+           └──► every 50 ms, or when due: sandboxes idle for too long evicted; made, what is provisioned and missing,
+                and what is expected to be called
     relieve ──► the host is short of memory: what is worth least goes
+
+What is idle is looked at less often than what runs: there may be a thousand, and whoever starts a sandbox wakes the
+watch for the next one on stand-by.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -36,6 +41,8 @@ class Rounds:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._ungrouped: list[Sandbox] = []
+        self._idle_at = 0.0  # when to look at what is idle
+        self._seen_at_rest = -1  # the number of calls, when all were over and what is idle was looked at
 
     @property
     def calls(self) -> int:
@@ -43,40 +50,41 @@ class Rounds:
         return self._pool.calls
 
     def busy(self) -> bool:
-        """Tell whether anything is in flight or on its way out."""
-        return bool(self._pool.running or self._pool.supply.dying)
+        """Tell whether anything is in flight, on its way out, or back from a call and not looked at yet."""
+        pool = self._pool
+        return bool(pool.running or pool.supply.dying or self._seen_at_rest != pool.calls)
 
     def next_due(self, now: float, *, ticking: bool) -> float | None:
         """Tell in how many seconds to come again; None: when woken."""
         pool = self._pool
         with pool.lock:
             due = [sandbox.due_at + sandbox.grace - now for sandbox in pool.running]
-            change = pool.ledger.next_change()
-        if change is not None:
-            due.append(change - now)
+            change = now + TICK_SECONDS if ticking else pool.ledger.next_change()
+        if ticking:
+            self._idle_at = min(self._idle_at, now + TICK_SECONDS)
+        else:
+            self._idle_at = math.inf if change is None else change
+        if self._idle_at < math.inf:
+            due.append(self._idle_at - now)
         if pool.supply.dying:
             due.append(BURY_SECONDS)
-        if ticking:
-            due.append(TICK_SECONDS)
         return min(due, default=None)
+
+    def hurry(self) -> None:
+        """Look at what is idle the next time too."""
+        self._idle_at = 0.0
 
     def tick(self, now: float) -> None:
         """Look at everything once."""
         pool = self._pool
         for sandbox in tuple(pool.running):
             self._look_at(sandbox, now)
-        self._look_at_used(now)
-        self._look_at_templates(now)
-        with pool.lock:
-            expired = pool.ledger.expired(now)
-            pool.hand_out(pool.ledger.spare())
-            old_slots = pool.ledger.old_slots(now)
-        pool.evict(expired)
-        pool.supply.remove_slots(old_slots)
+        if now >= self._idle_at:
+            self._idle_at = math.inf  # until it is asked for when to come again
+            self._look_at_idle(now)
         if pool.supply.dying:
             pool.supply.bury()
         with contextlib.suppress(HostError, InvokeError):  # a call will tell
-            self._load_ahead(now)
             pool.supply.refill()
         self._hold_by_groups()
 
@@ -159,6 +167,23 @@ class Rounds:
                 keeper.measured_at = now
                 if over:
                     template.distrust()
+
+    # -- sandboxes at rest ---------------------------------------------------------------------------------------------
+
+    def _look_at_idle(self, now: float) -> None:
+        pool = self._pool
+        with pool.lock:
+            self._seen_at_rest = -1 if pool.running else pool.calls
+        self._look_at_used(now)
+        self._look_at_templates(now)
+        with pool.lock:
+            expired = pool.ledger.expired(now)
+            pool.hand_out(pool.ledger.spare())
+            old_slots = pool.ledger.old_slots(now)
+        pool.evict(expired)
+        pool.supply.remove_slots(old_slots)
+        with contextlib.suppress(HostError, InvokeError):  # a call will tell
+            self._load_ahead(now)
 
     # -- sandboxes to come ---------------------------------------------------------------------------------------------
 

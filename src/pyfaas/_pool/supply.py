@@ -20,7 +20,7 @@ from typing import Any
 
 from pyfaas import limits
 from pyfaas._confine.cgroups import Group, Groups, lid_bytes
-from pyfaas._confine.plan import Holding, hold, missing, uid_of
+from pyfaas._confine.plan import Holding, hold, lids, missing, uid_of
 from pyfaas._sandbox.branch import Branch
 from pyfaas._sandbox.packing import Job, extra_reads, pack_birth, pack_init, pack_restore, user_of
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making
@@ -307,8 +307,7 @@ class Supply:
     def hold_by_group(self, sandbox: Sandbox) -> None:
         """Put a sandbox, with all that it has started, into a cgroup of its own, where there are such."""
         options = sandbox.shelf.function.options
-        limited = options.processors() is not None
-        group = self.groups.make(f"sandbox-{sandbox.number}", with_processors=limited)
+        group = self.groups.make(f"sandbox-{sandbox.number}", lids(sandbox.zygote.host, options.processors()))
         if group is None:
             return
         sandbox.group = group

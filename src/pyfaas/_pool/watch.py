@@ -60,6 +60,11 @@ class Watch:
         with self._closing, contextlib.suppress(OSError):
             os.write(self._writer, b"w")
 
+    def look_at_idle(self) -> None:
+        """Let it look at once also at what it sees to every 50 ms only."""
+        self._rounds.hurry()
+        self.wake()
+
     def stop(self) -> None:
         """End the thread; it closes what it holds."""
         self.stopping = True
