@@ -36,10 +36,11 @@ EXPLANATIONS = {
         f"{_MEMORY}. With a view of its own each has 0.2 to 0.4 MB more. Under CPython 3.13: 1.8 MB each"
     ),
     "spawning them": (
-        "a sandbox takes 8 ms of two processors: 5 to 6 of its own (half of it Python that finds its caches empty, a third "
-        "pages copied), 1 in the zygote's fork, 1.5 in the host. Tried: pid_max through a /proc of its own (a list that "
-        "grew with the sandboxes), rounds over what is idle every 50 ms only, no rehearsal while somebody waits, no group "
-        f"of tasks where the namespace counts them: 1.5 × as many a second as without, all four. {_COLD}"
+        "a sandbox takes 8 ms of two processors: 5 to 6 of its own (half of it Python that finds its caches empty, a "
+        "third pages copied), 1 in the zygote's fork, 1.5 in the host. Tried: pid_max through a /proc of its own (a "
+        "list that grew with the sandboxes), rounds over what is idle every 50 ms only, no rehearsal while somebody "
+        "waits, no group of tasks where the namespace counts them: 1.5 × as many a second as without, all four. "
+        f"{_COLD}"
     ),
     "first invoke": "two interpreters start one after the other, and import what both need",
     "time-out": "timers of a machine that is shared with others; on a quiet one 8.5 ms",
