@@ -1,0 +1,49 @@
+"""
+For tests of functions and of what calls them: the pure parts of triggers, to be asked directly.
+
+    pattern_matches(pattern, event)                     would this rule or filter take this event?
+    schedule_times("cron(0 9 ? * MON-FRI *)", start, 5) when is it due?
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+from typing import Any
+
+from pyfaas._language.patterns import compile_pattern
+from pyfaas._language.schedules import parse, zone_of
+from pyfaas.errors import ConfigurationError
+
+__all__ = ["pattern_matches", "schedule_times"]
+
+
+def pattern_matches(pattern: dict[str, Any] | str, event: Any) -> bool:
+    """
+    Tell whether an event fits a pattern of EventBridge's language, an object or its JSON text.
+
+    Raises ConfigurationError for a bad pattern: where it is wrong, and what would be right.
+    """
+    return compile_pattern(pattern).matches(event)
+
+
+def schedule_times(expression: str, start: datetime, count: int, timezone: str | tzinfo = "UTC") -> list[datetime]:
+    """
+    Give the first moments after ``start`` (an aware datetime) at which a schedule is due, in its time zone.
+
+    ``expression`` is in the form of ``rate(5 minutes)``, which counts from ``start``, ``cron(0 9 ? * MON-FRI *)`` or
+    ``at(2030-01-31T09:00:00)``. They are at most ``count``, and fewer where the schedule ends before. As with
+    EventBridge Scheduler, a local time that does not exist is skipped, and one that comes twice counts once, the first
+    time.
+
+    Raises ConfigurationError, naming the field that is wrong.
+    """
+    if start.tzinfo is None:
+        raise ConfigurationError(f"start={start!r}: must have a time zone, such as start.replace(tzinfo=timezone.utc)")
+    zone = zone_of(timezone)
+    schedule = parse(expression, zone, start)
+    found: list[datetime] = []
+    due = schedule.next_after(start)
+    while due is not None and len(found) < count:
+        found.append(due.astimezone(zone))
+        due = schedule.next_after(due)
+    return found
