@@ -1,0 +1,57 @@
+"""
+What time it is: on the wall, and on a clock that nobody sets.
+
+The wall's is for what people see and say (a schedule, a time-stamp). All that waits (a delay, a lease, a retry) goes by
+the other one, which counts from this boot on and does not jump; ``boot`` tells whose boot that is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where time comes from; tests have one that they move."""
+
+    boot: str
+    """Names the boot that ``steady`` counts from; empty where that cannot be known."""
+
+    def wall(self) -> float:
+        """Give seconds since 1970, as the machine believes."""
+
+    def steady(self) -> float:
+        """Give seconds, sleep of the machine included, that nobody sets back or ahead."""
+
+
+class SystemClock:
+    """This machine's."""
+
+    def __init__(self) -> None:
+        self.boot = _boot()
+        self._kind = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # macOS counts sleep in the latter
+
+    def wall(self) -> float:
+        """Give seconds since 1970, as the machine believes."""
+        return time.time()
+
+    def steady(self) -> float:
+        """Give seconds, sleep of the machine included, that nobody sets back or ahead."""
+        return time.clock_gettime(self._kind)
+
+
+def _boot() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return _boot_of_macos() if sys.platform == "darwin" else ""
+
+
+def _boot_of_macos() -> str:
+    told, size = ctypes.create_string_buffer(64), ctypes.c_size_t(64)
+    system = ctypes.CDLL(None)
+    failed = system.sysctlbyname(b"kern.bootsessionuuid", told, ctypes.byref(size), None, 0)
+    return "" if failed else told.value.decode("ascii", "replace")

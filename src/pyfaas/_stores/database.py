@@ -1,0 +1,379 @@
+"""
+One SQLite file, or one in memory, and the one thread of this process that writes to it.
+
+    caller ──job──► put() ──► writer: all jobs that wait, in one transaction ──► commit (one sync for all) ──► answers
+
+A job is a function of a Transaction; it may run twice (alone, where its transaction failed because of another one), so
+it changes nothing but the database. Nothing is answered before it is on the disk (``durability="full"``).
+
+Several processes may have the file open. SQLite before 3.51.3 can damage a write-ahead log when two of them write and
+checkpoint at once; so commits and checkpoints are done under one lock on a file beside the store, and none comes by
+itself.
+
+The store's own time is the wall's when the file was first opened in this boot, and goes on by a clock that nobody sets:
+delays and leases of all processes agree, and no jump of the wall clock touches them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+from pyfaas._clock import Clock
+from pyfaas._stores.sql import SCHEMA, SQL, statements
+from pyfaas._waits import Trip, Turn
+from pyfaas.errors import ConfigurationError, StoreUnavailable
+
+T = TypeVar("T")
+
+APPLICATION = 0x70794661  # "pyFa", in the file's header
+OLDEST = (3, 35, 0)  # RETURNING
+BATCH = 256
+LOCK_SECONDS = 30.0
+WAL_FRAMES = 4096  # pages, 16 MB
+IN_MEMORY = ":memory:"
+
+_log = logging.getLogger("pyfaas")
+_open: weakref.WeakSet[Database] = weakref.WeakSet()
+_abandoned: list[Any] = []  # a connection that came by a fork must not even be closed: that would touch the file
+
+
+class Transaction:
+    """What a job sees."""
+
+    __slots__ = ("_connection", "now", "touched")
+
+    def __init__(self, connection: sqlite3.Connection, now: float) -> None:
+        self._connection = connection
+        self.now = now
+        self.touched: set[int] = set()  # queues in which something came due, or may have
+
+    def run(self, statement: str, /, **values: Any) -> list[tuple[Any, ...]]:
+        """Run a statement, and give its rows."""
+        return self._connection.execute(SQL[statement], values).fetchall()
+
+    def one(self, statement: str, /, **values: Any) -> Any:
+        """Run a statement, and give the one value of its first row; None without one."""
+        row = self._connection.execute(SQL[statement], values).fetchone()
+        return None if row is None else row[0]
+
+    def count(self, statement: str, /, **values: Any) -> int:
+        """Run a statement, and tell how many rows it changed."""
+        return self._connection.execute(SQL[statement], values).rowcount
+
+
+Job = Callable[[Transaction], T]
+
+
+class Answer(Turn, Generic[T]):
+    """The wait for a job's commit; granted with itself."""
+
+    __slots__ = ("error", "job", "value")
+
+    def __init__(self, job: Job[T]) -> None:
+        super().__init__()
+        self.job = job
+        self.value: T | None = None
+        self.error: BaseException | None = None
+
+    def block(self) -> Any:
+        """Wait in this thread: for a sync of the disk, so also in one that runs an event loop."""
+        self._lock.acquire()
+        return self
+
+
+class Database:
+    """
+    The store of one runtime; ``path`` is None for one in memory.
+
+    ``on_touched`` is called by the writer, after a commit, with the queues in which something may have come due. Raises
+    StoreUnavailable, saying why and what to do, and ConfigurationError for a path that is none.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, durability: str, clock: Clock) -> None:
+        self.path = _checked(path)
+        self.on_touched: Callable[[set[int]], None] = lambda _: None
+        self._clock = clock
+        self._durability = durability
+        self._jobs: queue.SimpleQueue[Answer[Any] | None] = queue.SimpleQueue()
+        self._closed = False
+        self._lock_file = -1
+        self._offset = 0.0
+        self._commits = 0  # since the last checkpoint
+        self._commits_a_checkpoint = 100
+        self._gate = threading.Lock()  # nothing is put behind the end
+        self._thread: threading.Thread | None = None
+        self._connection = self._open()
+        _open.add(self)
+
+    # -- for everybody -------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Give the store's own time."""
+        return self._clock.steady() + self._offset
+
+    def put(self, job: Job[T]) -> Answer[T]:
+        """Hand a job to the writer; its answer may be waited for in either world."""
+        answer = Answer(job)
+        with self._gate:
+            if not self._closed:
+                self._jobs.put(answer)
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._live, name="pyfaas-store", daemon=True)
+                    self._thread.start()
+                return answer
+        self._refuse([answer], self._unavailable("it is closed"))
+        return answer
+
+    def write(self, job: Job[T]) -> Trip[T]:
+        """Have a job done and committed, and give what it gave. Raises StoreUnavailable, and what the job raised."""
+        answer = yield self.put(job)
+        if answer.error is not None:
+            raise answer.error
+        return answer.value  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Do what was put so far, and close the file; whoever is last of all processes leaves it without its log."""
+        with self._gate:
+            self._closed = True
+            self._jobs.put(None)
+        if self._thread is not None:
+            self._thread.join()
+        with contextlib.suppress(sqlite3.Error, StoreUnavailable), self._exclusively():
+            self._connection.close()  # the last of all processes checkpoints, and removes the log
+        if self._lock_file >= 0:
+            os.close(self._lock_file)
+            self._lock_file = -1
+        _open.discard(self)
+
+    def abandon(self) -> None:
+        """In a forked child of the host: forget what is the parent's, and touch none of it."""
+        self._closed = True
+        self._gate = threading.Lock()
+        _abandoned.append(self._connection)
+        self._jobs = queue.SimpleQueue()
+        self._thread = None
+        if self._lock_file >= 0:
+            os.close(self._lock_file)  # a lock belongs to all that hold the file open: this lets go of our share
+            self._lock_file = -1
+
+    # -- the writer ----------------------------------------------------------------------------------------------------
+
+    def _live(self) -> None:
+        while True:
+            batch = [self._jobs.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(batch) < BATCH and batch[-1] is not None:
+                    batch.append(self._jobs.get_nowait())
+            answers = [answer for answer in batch if answer is not None]
+            if answers:
+                self._do(answers)
+            if batch[-1] is None:
+                return
+
+    def _do(self, answers: list[Answer[Any]]) -> None:
+        touched: set[int] = set()
+        try:
+            with self._exclusively():
+                touched = self._commit_and_tell(answers)
+                self._checkpoint_if_long()
+        except BaseException as error:  # noqa: BLE001 - whoever waits must be told
+            self._refuse([answer for answer in answers if answer.granted is None], self._told(error))
+        if touched:
+            try:
+                self.on_touched(touched)
+            except Exception:  # noqa: BLE001 - what is in the store must not wait for who is told of it
+                _log.exception("a wake-up failed, and the store goes on; please report this")
+
+    def _commit_and_tell(self, answers: list[Answer[Any]]) -> set[int]:
+        """Commit them all together, or each by itself where one of them is at fault; raises what the store is."""
+        try:
+            touched = self._commit(answers)
+        except Exception as error:
+            if not _is_of_a_job(error):
+                raise
+            if len(answers) > 1:
+                return set().union(*(self._commit_and_tell([answer]) for answer in answers))
+            self._refuse(answers, error)
+            return set()
+        for answer in answers:
+            answer.grant(answer)
+        return touched
+
+    def _commit(self, answers: list[Answer[Any]]) -> set[int]:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            transaction = Transaction(connection, self.now())
+            for answer in answers:
+                answer.value = answer.job(transaction)
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            raise
+        return transaction.touched
+
+    @staticmethod
+    def _refuse(answers: Iterable[Answer[Any]], error: BaseException) -> None:
+        for answer in answers:
+            answer.error = error
+            answer.grant(answer)
+
+    def _checkpoint_if_long(self) -> None:
+        """
+        Move what the log holds into the file, now and then: the log is then written from its beginning again.
+
+        How long it is only a checkpoint tells; so the next one is due after as many commits as made it long enough.
+        """
+        self._commits += 1
+        if self.path is None or self._commits < self._commits_a_checkpoint:
+            return
+        try:
+            _, frames, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:  # what was committed is safe in the log, which goes on growing
+            _log.warning("%s (its log could not be moved into the file; this is tried again)", self._told(error))
+            frames = WAL_FRAMES
+        self._commits_a_checkpoint = min(max(self._commits * WAL_FRAMES // max(frames, 1), 10), 10_000)
+        self._commits = 0
+
+    # -- one process at a time -----------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        """Hold the lock beside the store. Raises StoreUnavailable where another process does not let go of it."""
+        if self._lock_file < 0:
+            yield
+            return
+        import fcntl
+
+        deadline, pause = time.monotonic() + LOCK_SECONDS, 0.0001
+        while True:
+            try:
+                fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise self._unavailable(
+                        f"another process has held {self.path}.lock for {LOCK_SECONDS:g} s"
+                    ) from None
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.005)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+
+    # -- opening -------------------------------------------------------------------------------------------------------
+
+    def _open(self) -> sqlite3.Connection:
+        if sqlite3.sqlite_version_info < OLDEST:
+            needed = ".".join(map(str, OLDEST[:2]))
+            raise self._unavailable(f"this Python has SQLite {sqlite3.sqlite_version}; it needs {needed} or newer")
+        connection = None
+        try:
+            if self.path is not None:
+                self._lock_file = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            with self._exclusively():
+                connection = sqlite3.connect(
+                    self.path or IN_MEMORY, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS
+                )
+                self._prepare(connection)
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if self._lock_file >= 0:
+                os.close(self._lock_file)
+            raise self._told(error) from error
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Look at what is there before a byte of it is changed; then bring it to this version."""
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        owner = connection.execute("PRAGMA application_id").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and owner != APPLICATION:
+            raise self._unavailable("it is a database of another program; give pyfaas a file of its own")
+        if version > len(SCHEMA):
+            told = f"a newer pyfaas wrote it (version {version} of its tables, this one knows {len(SCHEMA)})"
+            raise self._unavailable(f"{told}; update pyfaas")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={self._durability}")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute("BEGIN IMMEDIATE")
+        for number, script in enumerate(SCHEMA[version:], version + 1):
+            for statement in statements(script):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={number}")
+            connection.execute(f"PRAGMA application_id={APPLICATION}")
+        self._set_time(Transaction(connection, 0.0))
+        connection.execute("COMMIT")
+
+    def _set_time(self, transaction: Transaction) -> None:
+        """Take on the store's time; in a boot that it has not seen begin at the wall's, but never behind itself."""
+        boot, offset = transaction.one("fact", name="boot"), transaction.one("fact", name="offset")
+        if boot is None or boot != self._clock.boot or not self._clock.boot:
+            wall = self._clock.wall()
+            offset = max(wall, transaction.one("last_sent") or 0.0) - self._clock.steady()
+            transaction.run("set_fact", name="boot", value=self._clock.boot)
+            transaction.run("set_fact", name="offset", value=offset)
+        self._offset = offset
+
+    # -- what may go wrong ---------------------------------------------------------------------------------------------
+
+    def _unavailable(self, why: str) -> StoreUnavailable:
+        return StoreUnavailable(f"store={self.path!r}: {why}")
+
+    def _told(self, error: BaseException) -> BaseException:
+        """Say what SQLite said so that one can do something about it; what a job raised stays as it is."""
+        if isinstance(error, OSError):
+            return self._unavailable(f"{error.strerror or error}: {error.filename or self.path}")
+        if not isinstance(error, sqlite3.DatabaseError):
+            return error
+        text = str(error)
+        return self._unavailable(next((told for part, told in _REASONS.items() if part in text), text))
+
+
+def _is_of_a_job(error: BaseException) -> bool:
+    """Tell whether the next job may fare better."""
+    return not isinstance(error, (sqlite3.Error, OSError, MemoryError)) or isinstance(error, _OF_A_JOB)
+
+
+# A job's own fault.
+_OF_A_JOB = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
+_REASONS = {
+    "disk is full": "the disk, or what its user may use of it, is full; nothing was lost that had been accepted",
+    "readonly": "it, or its directory, may not be written to",
+    "locked": f"another program has held it locked for {LOCK_SECONDS:g} s",
+    "unable to open": "it cannot be opened: its directory must exist, and both must be readable and writable",
+    "not a database": "it is damaged, or no store; it stays as it is: move it away, or put a backup in its place",
+    "malformed": "it is damaged; it stays as it is: move it away, or put a backup in its place",
+    "disk I/O error": "the disk fails; nothing was lost that had been accepted",
+}
+
+
+def _checked(path: Any) -> str | None:
+    if path is None:
+        return None
+    if not isinstance(path, (str, os.PathLike)) or not (text := os.fspath(path)) or text.startswith((":", "file:")):
+        raise ConfigurationError(f"store={path!r}: must be the path of a file, or None for a store in memory")
+    return os.path.abspath(text)
+
+
+def _abandon_all() -> None:
+    for database in tuple(_open):
+        database.abandon()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)

@@ -1,0 +1,111 @@
+-- One sentence for each statement; queue.py calls them by name.
+
+-- fact: Look up what the store knows of itself.
+SELECT value FROM fact WHERE name = :name;
+
+-- set_fact: Note what the store knows of itself.
+INSERT OR REPLACE INTO fact (name, value) VALUES (:name, :value);
+
+-- last_sent: Tell when the newest message was sent.
+SELECT sent_at FROM message ORDER BY id DESC LIMIT 1;
+
+-- find_queue: Look for a queue.
+SELECT id, fifo FROM queue WHERE name = :name;
+
+-- make_queue: Begin a queue.
+INSERT INTO queue (name, fifo) VALUES (:name, :fifo) RETURNING id;
+
+-- send: Put a message at the end of a queue.
+INSERT INTO message (queue, due_at, sent_at, "group", attributes, body)
+VALUES (:queue, :due_at, :now, :group, :attributes, :body)
+RETURNING id;
+
+-- claim: Lease the messages that have been due for longest, and count that they were received.
+UPDATE message
+SET due_at = :until, lease = :lease, receives = receives + 1,
+    first_received_at = coalesce(first_received_at, :now)
+WHERE id IN (
+    SELECT id FROM message WHERE queue = :queue AND due_at <= :now ORDER BY due_at LIMIT :count
+)
+RETURNING id, receives, sent_at, first_received_at, "group", attributes, body;
+
+-- ack: Forget a message whose lease is still ours.
+DELETE FROM message WHERE id = :id AND lease = :lease;
+
+-- put_back: Give up a lease that is still ours; the message is due again then.
+UPDATE message SET due_at = :due_at, lease = 0 WHERE id = :id AND lease = :lease;
+
+-- extend: Keep a lease that is still ours until then.
+UPDATE message SET due_at = :due_at WHERE id = :id AND lease = :lease;
+
+-- move: Put a message that is leased by us at the end of another queue, as if it had never been received.
+UPDATE message
+SET queue = :to, due_at = :now, lease = 0, receives = 0, first_received_at = NULL, attributes = :attributes
+WHERE id = :id AND lease = :lease;
+
+-- next_due: Tell when the next message of a queue may be claimed.
+SELECT min(due_at) FROM message WHERE queue = :queue;
+
+-- count: Tell how many messages of a queue are due, leased, and delayed.
+SELECT count(*) FILTER (WHERE due_at <= :now), count(*) FILTER (WHERE due_at > :now AND lease != 0),
+    count(*) FILTER (WHERE due_at > :now AND lease = 0)
+FROM message WHERE queue = :queue;
+
+-- oldest: Tell when the message was sent that has been due for longest.
+SELECT sent_at FROM message WHERE queue = :queue AND due_at <= :now ORDER BY due_at LIMIT 1;
+
+-- purge: Forget all messages of a queue.
+DELETE FROM message WHERE queue = :queue;
+
+-- purge_groups: Forget the groups of a queue without messages.
+DELETE FROM "group" WHERE queue = :queue;
+
+-- redrive: Put messages of a queue back to another one, the oldest first.
+UPDATE message
+SET queue = :to, due_at = :now, lease = 0, receives = 0, first_received_at = NULL
+WHERE id IN (SELECT id FROM message WHERE queue = :queue AND due_at <= :now ORDER BY due_at LIMIT :count)
+RETURNING id, "group";
+
+-- open_group: See that a group of a FIFO queue is known; one that is there keeps its time.
+INSERT INTO "group" (queue, name, due_at) VALUES (:queue, :group, :due_at) ON CONFLICT DO NOTHING;
+
+-- due_groups: Find the groups of a FIFO queue whose next messages may be claimed.
+SELECT name FROM "group" WHERE queue = :queue AND due_at <= :now ORDER BY due_at LIMIT :count;
+
+-- claim_of_group: Lease the first messages of a group, up to one that is not due yet.
+UPDATE message
+SET due_at = :until, lease = :lease, receives = receives + 1,
+    first_received_at = coalesce(first_received_at, :now)
+WHERE id IN (
+    SELECT id FROM message
+    WHERE queue = :queue AND "group" = :group
+        AND id < coalesce((
+            SELECT min(id) FROM message WHERE queue = :queue AND "group" = :group AND due_at > :now
+        ), 9223372036854775807)
+    ORDER BY id LIMIT :count
+)
+RETURNING id, receives, sent_at, first_received_at, "group", attributes, body;
+
+-- head_of_group: Tell when the first message of a group is due.
+SELECT due_at FROM message WHERE queue = :queue AND "group" = :group ORDER BY id LIMIT 1;
+
+-- leased_of_group: Tell when the last lease of a group ends.
+SELECT max(due_at) FROM message WHERE queue = :queue AND "group" = :group AND lease != 0;
+
+-- set_group: Say when the next messages of a group may be claimed.
+UPDATE "group" SET due_at = :due_at WHERE queue = :queue AND name = :group;
+
+-- close_group: Forget a group without messages.
+DELETE FROM "group" WHERE queue = :queue AND name = :group;
+
+-- next_due_group: Tell when the next messages of a FIFO queue may be claimed.
+SELECT min(due_at) FROM "group" WHERE queue = :queue;
+
+-- duplicate: Look for a message that was sent with this id.
+SELECT message FROM duplicate WHERE queue = :queue AND id = :id AND until > :now;
+
+-- note_duplicate: Take no message with this id until then.
+INSERT OR REPLACE INTO duplicate (queue, id, message, until) VALUES (:queue, :id, :message, :until);
+
+-- forget_duplicates: Forget ids that may be taken again.
+DELETE FROM duplicate WHERE until <= :now;

@@ -1,0 +1,259 @@
+"""
+A leased queue: what is taken out comes back, unless whoever took it says in time that it is done.
+
+    send ──► due ──claim──► leased until ... ──ack──► gone
+              ▲               │ put_back, or the lease runs out
+              └───────────────┘            received too often: to the dead letter queue
+
+All of these are jobs, or parts of one, for the writer of a database. A lease is a number: only who holds it can end it,
+so what came too late does no harm. A message that is leased is due when its lease ends; so a host that dies gives back
+what it had by dying.
+
+In a FIFO queue messages of one group are claimed in order, and none while some of that group are leased.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from pyfaas._stores.database import Transaction
+from pyfaas.errors import ConfigurationError
+
+DUPLICATE_SECONDS = 300.0  # AWS's
+RETENTION_SECONDS = 345_600.0  # AWS's default: four days
+
+
+class Queue(NamedTuple):
+    """A queue, as a store knows it."""
+
+    id: int
+    fifo: bool = False
+
+
+class Message(NamedTuple):
+    """A message that is leased."""
+
+    id: int
+    lease: int
+    receives: int
+    sent_at: float
+    first_received_at: float
+    group: str | None
+    attributes: dict[str, Any]
+    body: bytes
+
+
+class Waiting(NamedTuple):
+    """How many messages a queue holds: due, leased, delayed."""
+
+    due: int
+    leased: int
+    delayed: int
+
+
+class Rules(NamedTuple):
+    """
+    What becomes of messages that are not done in time.
+
+    After ``most_receives`` (None: never) one goes to ``dead_letter``, or is dropped without one; so does none after
+    ``retention`` seconds: it is dropped.
+    """
+
+    most_receives: int | None = None
+    dead_letter: Queue | None = None
+    retention: float = RETENTION_SECONDS
+
+
+class Claimed(NamedTuple):
+    """What a claim gave: what is leased now, and what went another way."""
+
+    messages: list[Message]
+    dead: list[Message]
+    expired: list[Message]
+
+
+def find_or_make(transaction: Transaction, name: str, *, fifo: bool = False) -> Queue:
+    """Give the queue of this name. Raises ConfigurationError where it is of the other kind."""
+    for number, is_fifo in transaction.run("find_queue", name=name):
+        if bool(is_fifo) != fifo:
+            kinds = ("a standard queue", "a FIFO queue")
+            raise ConfigurationError(
+                f"queue {name!r} is {kinds[is_fifo]} in this store, and is declared as {kinds[fifo]}"
+            )
+        return Queue(number, fifo)
+    return Queue(transaction.one("make_queue", name=name, fifo=fifo), fifo)
+
+
+def send(
+    transaction: Transaction,
+    queue: Queue,
+    body: bytes,
+    *,
+    attributes: Mapping[str, Any] | None = None,
+    delay: float = 0.0,
+    group: str | None = None,
+    duplicate_id: str | None = None,
+) -> int:
+    """Put a message in; give its number, or that of the one which was sent with this ``duplicate_id`` before."""
+    now = transaction.now
+    if duplicate_id is not None:
+        transaction.count("forget_duplicates", now=now)
+        known = transaction.one("duplicate", queue=queue.id, id=duplicate_id, now=now)
+        if known is not None:
+            return int(known)
+    number: int = transaction.one(
+        "send",
+        queue=queue.id,
+        due_at=now + delay,
+        now=now,
+        group=group,
+        attributes=json.dumps(attributes) if attributes else None,
+        body=body,
+    )
+    if queue.fifo:
+        transaction.count("open_group", queue=queue.id, group=group, due_at=now + delay)
+    if duplicate_id is not None:
+        until = now + DUPLICATE_SECONDS
+        transaction.count("note_duplicate", queue=queue.id, id=duplicate_id, message=number, until=until)
+    transaction.touched.add(queue.id)
+    return number
+
+
+def claim(transaction: Transaction, queue: Queue, count: int, seconds: float, rules: Rules | None = None) -> Claimed:
+    """Lease up to so many messages for so long; what was received too often, or is too old, goes its other way."""
+    rules = rules or Rules()
+    claimed = Claimed([], [], [])
+    while missing := count - len(claimed.messages):
+        found = list(_lease(transaction, queue, missing, seconds))
+        if not found:
+            break
+        expired = [one for one in found if one.sent_at + rules.retention <= transaction.now]
+        late = {one.id for one in expired}
+        most = rules.most_receives
+        dead = [] if most is None else [one for one in found if one.receives > most and one.id not in late]
+        gone = late | {one.id for one in dead}
+        ack(transaction, queue, expired)
+        _bury(transaction, queue, dead, rules.dead_letter)
+        claimed.messages.extend(one for one in found if one.id not in gone)
+        claimed.dead.extend(dead)
+        claimed.expired.extend(expired)
+    return claimed
+
+
+def _lease(transaction: Transaction, queue: Queue, count: int, seconds: float) -> Iterator[Message]:
+    lease = random.getrandbits(62) + 1
+    values = {"queue": queue.id, "now": transaction.now, "until": transaction.now + seconds, "lease": lease}
+    if not queue.fifo:
+        yield from _messages(transaction.run("claim", count=count, **values), lease)
+        return
+    for (group,) in transaction.run("due_groups", queue=queue.id, now=transaction.now, count=count):
+        rows = transaction.run("claim_of_group", group=group, count=count, **values)
+        count -= len(rows)
+        yield from _messages(rows, lease)
+        _settle(transaction, queue, group)
+        if count <= 0:
+            return
+
+
+def _messages(rows: list[tuple[Any, ...]], lease: int) -> list[Message]:
+    rows.sort()
+    return [
+        Message(number, lease, receives, sent_at, first_at, group, json.loads(attributes) if attributes else {}, body)
+        for number, receives, sent_at, first_at, group, attributes, body in rows
+    ]
+
+
+def ack(transaction: Transaction, queue: Queue, messages: Iterable[Message]) -> int:
+    """Forget messages; give how many of the leases were still ours."""
+    messages = list(messages)
+    done = sum(transaction.count("ack", id=one.id, lease=one.lease) for one in messages)
+    _settle_all(transaction, queue, messages)
+    return done
+
+
+def put_back(transaction: Transaction, queue: Queue, messages: Iterable[Message], delay: float = 0.0) -> int:
+    """Give up leases; the messages are due after ``delay`` seconds. Give how many leases were still ours."""
+    messages, due_at = list(messages), transaction.now + delay
+    done = sum(transaction.count("put_back", id=one.id, lease=one.lease, due_at=due_at) for one in messages)
+    _settle_all(transaction, queue, messages)
+    transaction.touched.add(queue.id)
+    return done
+
+
+def extend(transaction: Transaction, queue: Queue, messages: Iterable[Message], seconds: float) -> int:
+    """Keep leases for so many seconds from now on; give how many were still ours."""
+    messages, due_at = list(messages), transaction.now + seconds
+    done = sum(transaction.count("extend", id=one.id, lease=one.lease, due_at=due_at) for one in messages)
+    _settle_all(transaction, queue, messages)
+    return done
+
+
+def _bury(transaction: Transaction, queue: Queue, messages: list[Message], to: Queue | None) -> None:
+    if to is None:
+        ack(transaction, queue, messages)
+        return
+    for one in messages:
+        attributes = json.dumps(one.attributes) if one.attributes else None
+        moved = transaction.count(
+            "move", id=one.id, lease=one.lease, to=to.id, now=transaction.now, attributes=attributes
+        )
+        if moved and to.fifo:
+            transaction.count("open_group", queue=to.id, group=one.group, due_at=transaction.now)
+    _settle_all(transaction, queue, messages)
+    if messages:
+        transaction.touched.add(to.id)
+
+
+def _settle_all(transaction: Transaction, queue: Queue, messages: list[Message]) -> None:
+    if queue.fifo:
+        for group, _ in groupby(sorted(str(one.group) for one in messages)):
+            _settle(transaction, queue, group)
+            transaction.touched.add(queue.id)
+
+
+def _settle(transaction: Transaction, queue: Queue, group: str) -> None:
+    """Say when a group's next messages may be claimed, after some of it were leased, or given back."""
+    due_at = transaction.one("leased_of_group", queue=queue.id, group=group)
+    if due_at is None:
+        due_at = transaction.one("head_of_group", queue=queue.id, group=group)
+    if due_at is None:
+        transaction.count("close_group", queue=queue.id, group=group)
+    else:
+        transaction.count("set_group", queue=queue.id, group=group, due_at=due_at)
+
+
+# -- looking, and by hand ----------------------------------------------------------------------------------------------
+
+
+def next_due(transaction: Transaction, queue: Queue) -> float | None:
+    """Tell when the next message may be claimed, in the store's time; None where there is none."""
+    name = "next_due_group" if queue.fifo else "next_due"
+    due_at: float | None = transaction.one(name, queue=queue.id)
+    return due_at
+
+
+def count(transaction: Transaction, queue: Queue) -> Waiting:
+    """Tell how many messages it holds; it looks at each, so of a million it takes a while."""
+    return Waiting(*transaction.run("count", queue=queue.id, now=transaction.now)[0])
+
+
+def purge(transaction: Transaction, queue: Queue) -> int:
+    """Forget all messages, those that are leased too; give how many they were."""
+    transaction.count("purge_groups", queue=queue.id)
+    return transaction.count("purge", queue=queue.id)
+
+
+def redrive(transaction: Transaction, queue: Queue, to: Queue, count: int) -> int:
+    """Put up to so many messages from a dead letter queue back to where they came from; give how many they were."""
+    moved = transaction.run("redrive", queue=queue.id, to=to.id, now=transaction.now, count=count)
+    for _, group in moved:
+        if to.fifo:
+            transaction.count("open_group", queue=to.id, group=group, due_at=transaction.now)
+        if queue.fifo:
+            _settle(transaction, queue, group)
+    transaction.touched.add(to.id)
+    return len(moved)

@@ -1,0 +1,51 @@
+-- Version 1. Moments are seconds of the store's own time (see database.py), in the file's order of columns that change last.
+
+CREATE TABLE fact (
+    name TEXT PRIMARY KEY,
+    value
+) WITHOUT ROWID;
+
+CREATE TABLE queue (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    fifo INTEGER NOT NULL
+);
+
+-- due_at: when it may be claimed; while it is leased, when the lease runs out.
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    queue INTEGER NOT NULL,
+    due_at REAL NOT NULL,
+    lease INTEGER NOT NULL DEFAULT 0,
+    receives INTEGER NOT NULL DEFAULT 0,
+    sent_at REAL NOT NULL,
+    first_received_at REAL,
+    "group" TEXT,
+    attributes TEXT,
+    body BLOB NOT NULL
+);
+
+CREATE INDEX message_due ON message (queue, due_at);
+CREATE INDEX message_group ON message (queue, "group", id) WHERE "group" IS NOT NULL;
+
+-- Groups of FIFO queues that hold messages. due_at: when the next ones may be claimed; while some are leased, when that
+-- ends.
+CREATE TABLE "group" (
+    queue INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    due_at REAL NOT NULL,
+    PRIMARY KEY (queue, name)
+) WITHOUT ROWID;
+
+CREATE INDEX group_due ON "group" (queue, due_at);
+
+-- What was sent with this id is not taken again until then.
+CREATE TABLE duplicate (
+    queue INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    message INTEGER NOT NULL,
+    until REAL NOT NULL,
+    PRIMARY KEY (queue, id)
+) WITHOUT ROWID;
+
+CREATE INDEX duplicate_until ON duplicate (until);
