@@ -84,8 +84,11 @@ class Ours(Streaming):
             supply.retire(sandbox)
             sleep(0.005)
 
-    def memory(self, sandboxes: int) -> list[int]:
-        """Give the private memory of each idle sandbox, after some calls."""
+    def memory(self, sandboxes: int, *, at_rest: bool) -> list[int]:
+        """Give the private memory of each idle sandbox, after some calls; ``at_rest``: the zygote has had a second."""
+        if at_rest:
+            small.invoke(EVENT)
+            sleep(1.0)
 
         def use() -> None:
             for _ in range(3):

@@ -24,9 +24,14 @@ def run(rounds: int, *, quick: bool) -> Chapter:
 
 def _memory(chapter: Chapter, sandboxes: int) -> None:
     with Stage("pyfaas") as stage:
-        private = stage.do("memory", sandboxes=sandboxes)
+        first = stage.do("memory", sandboxes=sandboxes, at_rest=False)
+    with Stage("pyfaas") as stage:
+        private = stage.do("memory", sandboxes=sandboxes, at_rest=True)
     median, most = statistics.median(private) / MB, max(private) / MB
-    measured = f"{median:.2f} MB (most of {len(private)}: {most:.2f} MB)"
+    measured = (
+        f"{median:.2f} MB (most of {len(private)}: {most:.2f} MB; "
+        f"if so many are the first of a process, called at once: {statistics.median(first) / MB:.2f} MB)"
+    )
     chapter.promises.append(Promise("private memory of an idle warm sandbox", "at most 2 MB", measured, 0 < most <= 2))
     print(f"  memory {measured}", flush=True)
 
