@@ -237,6 +237,8 @@ class Arena:
         except AssertionError:
             pool = self.pool
             left = {pid: Path(f"/proc/{pid}/stat").read_text() for pid in below(pool.supply.zygote().pid)}
+            for shelf in tuple(pool.ledger.shelves.values()):
+                pool.retire(shelf.function)  # one failure is told once, not by every attack that follows
             raise AssertionError(
                 f"{self.runtime!r} does not settle; alive: {left}; dying: {pool.supply.dying}"
             ) from None

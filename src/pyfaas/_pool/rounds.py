@@ -4,6 +4,7 @@ What the watch does on its rounds: no call waits for any of it, every guarantee 
     next_due ──► when to come again
     tick ──┬──► calls over their time condemned (callers normally know 10 ms before; this is the guarantee)
            ├──► calls older than 20 ms looked at: memory and CPU time of the whole tree against their limits
+           ├──► sandboxes that had their first call looked at
            ├──► those that are gone buried, the one on stand-by made
            └──► every 50 ms, or when due: sandboxes idle for too long evicted; made, what is provisioned and missing,
                 and what is expected to be called
@@ -79,6 +80,7 @@ class Rounds:
         pool = self._pool
         for sandbox in tuple(pool.running):
             self._look_at(sandbox, now)
+        self._look_at_begun(now)
         if now >= self._idle_at:
             self._idle_at = math.inf  # until it is asked for when to come again
             self._look_at_idle(now)
@@ -140,10 +142,19 @@ class Rounds:
 
     def _look_at_used(self, now: float) -> None:
         """Look at the memory of the sandboxes whose calls were too short to be seen at work."""
+        with self._pool.lock:
+            used = self._pool.ledger.used_since_measured()
+        self._look_at_memory_of(used, now)
+
+    def _look_at_begun(self, now: float) -> None:
+        """Look at those that had their first call: from here on there is something to tell of them."""
+        begun = self._pool.supply.begun
+        found = [begun.popleft() for _ in range(len(begun))]
+        self._look_at_memory_of([one for one in found if one.idle_since > one.measured_at and not one.dying], now)
+
+    def _look_at_memory_of(self, idle: list[Sandbox], now: float) -> None:
         pool = self._pool
-        with pool.lock:
-            used = pool.ledger.used_since_measured()
-        for sandbox in used:
+        for sandbox in idle:
             if sandbox.group is None:
                 self._ungrouped.append(sandbox)
             if sandbox.measure(now) > sandbox.limit_bytes:

@@ -15,6 +15,7 @@ import os
 import tempfile
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -45,6 +46,7 @@ class Supply:
     ) -> None:
         self.slots = Slots(tempfile.mkdtemp(prefix="pyfaas-"))
         self.dying: list[Sandbox] = []
+        self.begun: deque[Sandbox] = deque()  # whose first call is over, to be looked at by the watch
         self.spawned = 0
         self.current: Zygote | None = None
         self.branches: dict[tuple[str, ...], Branch] = {}  # by what they have imported
@@ -221,6 +223,7 @@ class Supply:
     def want_spare(self, started: Sandbox) -> None:
         """A cold start is over: let the watch make the next one ahead, after the answer and not beside it."""
         started.zygote.spare_wanted = True
+        self.begun.append(started)
         self._wake_watch()
 
     def refill(self) -> None:
