@@ -17,7 +17,8 @@ NAMES = {
     "EventExpired", "FixedTime", "Function", "FunctionError", "FunctionNotFound", "FunctionStatistics",
     "GreedyDual", "HandlerFailed", "Holding", "HostError", "HybridHistogram", "InitFailed", "InternalError",
     "InvalidEvent", "InvokeError", "OutOfMemory", "Outcome", "PayloadTooLarge", "PyfaasError", "Report", "Runtime",
-    "RuntimeStatistics", "SandboxDied", "StoreUnavailable", "Throttled", "TimedOut", "__version__", "function",
+    "RuntimeStatistics", "SandboxDied", "StoreUnavailable", "Submission", "Throttled", "TimedOut", "__version__",
+    "function",
 }  # fmt: skip
 
 

@@ -275,18 +275,19 @@ async def test_its_async_verbs_do_too() -> None:
         assert [outcome.value async for outcome in handlers.add_one.atry_map([1, 2])] == [2, 3]
 
 
-def test_a_sandbox_may_not_invoke_yet_and_is_told_what_grant_it_would_need(session_runtime: Runtime) -> None:
+@pytest.mark.parametrize("verb", ["invoke", "submit"])
+def test_a_sandbox_may_not_call_yet_and_is_told_what_grant_it_would_need(session_runtime: Runtime, verb: str) -> None:
     @function
-    def outer(event: Any) -> str:
+    def outer(event: str) -> str:
         try:
-            handlers.echo.invoke(event)
+            getattr(handlers.echo, event)(1)
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         return "it ran"
 
-    told = session_runtime.invoke(outer, 1)
-    assert told.startswith("AccessDenied: 'outer' may not invoke 'echo'")
-    assert "allow=[echo.invoke]" in told
+    told = session_runtime.invoke(outer, verb)
+    assert told.startswith(f"AccessDenied: 'outer' may not {verb} 'echo'")
+    assert f"allow=[echo.{verb}]" in told
 
 
 def test_a_function_is_a_plain_callable_inside_a_sandbox(session_runtime: Runtime) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from pyfaas import ConfigurationError, FixedTime, Runtime, function
 from pyfaas.options import Options
+from pyfaas.testing import ManualClock
 
 
 def make_handler() -> Callable[[Any], Any]:
@@ -95,8 +96,6 @@ def test_a_value_within_its_range_is_kept(field: str, value: Any) -> None:
 LATER: dict[str, Any] = {
     "trigger": "GET /",
     "allow": ["queue:a:send"],
-    "retries": 0,
-    "max_event_age": 60,
     "on_success": "queue",
     "on_failure": "queue",
     "dead_letter": "queue",
@@ -208,6 +207,8 @@ RUNTIME_WRONG: list[tuple[str, list[Any], str]] = [
         "must be a number of seconds, at least 0, or a policy",
     ),
     ("functions", [1, "name", [handler]], "must be a module, a list of functions, or None"),
+    ("store", ["", ":memory:", "file:x", 5, b"x"], "must be the path of a file, or None for a store in memory"),
+    ("clock", [5, "now", ManualClock], "must be a clock such as pyfaas.testing.ManualClock()"),
 ]
 
 
@@ -220,7 +221,7 @@ def test_a_runtime_refuses_a_wrong_value_likewise(field: str, value: Any, right:
     assert str(caught.value).startswith(f"{field}={value!r}: {right}")
 
 
-@pytest.mark.parametrize(("field", "value"), [("store", "app.db"), ("durability", "normal"), ("engine", "ray")])
+@pytest.mark.parametrize(("field", "value"), [("engine", "ray")])
 def test_what_a_runtime_cannot_do_yet_says_so(field: str, value: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Runtime(**{field: value})
@@ -228,10 +229,10 @@ def test_what_a_runtime_cannot_do_yet_says_so(field: str, value: Any) -> None:
 
 
 def test_every_option_of_a_runtime_is_checked_here() -> None:
-    here = {field for field, _, _ in RUNTIME_WRONG} | {"store", "engine"}
+    here = {field for field, _, _ in RUNTIME_WRONG} | {"engine"}
     assert here == set(inspect.signature(Runtime).parameters)
 
 
 def test_a_runtime_takes_the_ends_of_every_range() -> None:
-    Runtime([], concurrency=1, when_full="wait", keep_alive=0, confinement="strict", drain=0)
+    Runtime([], concurrency=1, when_full="wait", keep_alive=0, confinement="strict", drain=0, durability="normal")
     Runtime(None, concurrency=1_000, when_full="raise", keep_alive=float("inf"), confinement="best", drain=3_600)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyfaas._pool.histogram import HybridHistogram
     from pyfaas._pool.keepalive import FixedTime, GreedyDual
     from pyfaas._pool.statistics import FunctionStatistics, RuntimeStatistics
-    from pyfaas._records import Outcome, Report
+    from pyfaas._records import Outcome, Report, Submission
     from pyfaas.context import Context
     from pyfaas.errors import (
         AccessDenied,
@@ -52,7 +52,7 @@ _HOMES = {
     "pyfaas.functions": ("Function", "function"),
     "pyfaas.runtime": ("Runtime",),
     "pyfaas.context": ("Context",),
-    "pyfaas._records": ("Outcome", "Report"),
+    "pyfaas._records": ("Outcome", "Report", "Submission"),
     "pyfaas._pool.keepalive": ("FixedTime", "GreedyDual"),
     "pyfaas._pool.histogram": ("HybridHistogram",),
     "pyfaas._pool.statistics": ("FunctionStatistics", "RuntimeStatistics"),
@@ -114,6 +114,7 @@ __all__ = [
     "RuntimeStatistics",
     "SandboxDied",
     "StoreUnavailable",
+    "Submission",
     "Throttled",
     "TimedOut",
     "__version__",

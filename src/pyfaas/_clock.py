@@ -7,9 +7,9 @@ the other one, which counts from this boot on and does not jump; ``boot`` tells 
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -24,6 +24,9 @@ class Clock(Protocol):
 
     def steady(self) -> float:
         """Give seconds, sleep of the machine included, that nobody sets back or ahead."""
+
+    def when_moved(self, call: Callable[[], None]) -> None:
+        """Have this called, from any thread, whenever the steady clock is moved by hand, which tests do."""
 
 
 class SystemClock:
@@ -41,6 +44,9 @@ class SystemClock:
         """Give seconds, sleep of the machine included, that nobody sets back or ahead."""
         return time.clock_gettime(self._kind)
 
+    def when_moved(self, call: Callable[[], None]) -> None:
+        """Nobody moves it."""
+
 
 def _boot() -> str:
     try:
@@ -51,6 +57,8 @@ def _boot() -> str:
 
 
 def _boot_of_macos() -> str:
+    import ctypes
+
     told, size = ctypes.create_string_buffer(64), ctypes.c_size_t(64)
     system = ctypes.CDLL(None)
     failed = system.sysctlbyname(b"kern.bootsessionuuid", told, ctypes.byref(size), None, 0)

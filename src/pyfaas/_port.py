@@ -34,6 +34,24 @@ class Port(Protocol):
     def try_map(self, function: Any, events: Iterable[Any], *, tenant: str | None = None) -> Iterator[Any]: ...
     def amap(self, function: Any, events: Any, *, tenant: str | None = None) -> AsyncIterator[Any]: ...
     def atry_map(self, function: Any, events: Any, *, tenant: str | None = None) -> AsyncIterator[Any]: ...
+    def submit(
+        self,
+        function: Any,
+        event: Any,
+        *,
+        delay: float = 0,
+        idempotency_key: str | None = None,
+        tenant: str | None = None,
+    ) -> str: ...
+    def asubmit(
+        self,
+        function: Any,
+        event: Any,
+        *,
+        delay: float = 0,
+        idempotency_key: str | None = None,
+        tenant: str | None = None,
+    ) -> Awaitable[str]: ...
     def function_statistics(self, function: Any) -> Any: ...
 
 

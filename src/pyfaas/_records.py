@@ -13,8 +13,10 @@ from typing import Any
 
 import attrs
 
+from pyfaas import errors
+from pyfaas._payload import decode_result
 from pyfaas.context import request_id_text
-from pyfaas.errors import PyfaasError, TimedOut
+from pyfaas.errors import EventExpired, FunctionError, InvokeError, PyfaasError, Throttled, TimedOut
 
 
 @attrs.define
@@ -76,6 +78,52 @@ def make_report(facts: Facts, status: str) -> Report:
         queued_ms=round(facts.queued * 1000, 2),
         restore_ms=None if facts.restore is None else round(facts.restore * 1000, 2),
     )
+
+
+@attrs.frozen
+class Submission:
+    """
+    What is known of an event that was submitted.
+
+    ``state`` is ``"waiting"`` (also between two attempts), ``"running"``, ``"done"`` or ``"failed"``; ``attempts`` how
+    often its function has come to an end with it; ``payload`` the result's JSON, ``b""`` until it is done; ``error``
+    why the last attempt failed; ``condition`` why it was given up, in AWS's words: ``"RetriesExhausted"``,
+    ``"EventAgeExceeded"`` or ``"ZeroReservedConcurrency"``. Moments are seconds since 1970.
+    """
+
+    request_id: str
+    function: str
+    state: str
+    attempts: int
+    accepted_at: float
+    finished_at: float | None = None
+    payload: bytes = b""
+    error: PyfaasError | None = None
+    condition: str | None = None
+
+    @property
+    def value(self) -> Any:
+        """The result. Raises the error if it failed, and InvokeError if it is not finished yet."""
+        if self.state == "done":
+            return decode_result(self.payload)
+        if self.error is not None and self.state == "failed":
+            raise self.error
+        raise InvokeError(f"submission {self.request_id} of {self.function!r} is not finished: it is {self.state}")
+
+
+def error_of(told: dict[str, Any], request_id: str) -> PyfaasError:
+    """Make the error again that was written down when an attempt failed, or say why there was none."""
+    kind = getattr(errors, told.get("kind", ""), None)
+    if isinstance(kind, type) and issubclass(kind, FunctionError):
+        return kind(told["message"], told["error_type"], told["stack_trace"], request_id, told["remote_traceback"])
+    if isinstance(kind, type) and issubclass(kind, PyfaasError):
+        return kind(told["message"])
+    if told.get("condition") == "ZeroReservedConcurrency":
+        return Throttled("reserved_concurrency=0 refuses every call", _RESERVED)
+    return EventExpired("the event waited for longer than max_event_age")
+
+
+_RESERVED = "ReservedFunctionConcurrentInvocationLimitExceeded"
 
 
 class Outcome:

@@ -437,3 +437,25 @@ class Turn:
         if self.granted is None:
             await event.wait()
         return self.granted
+
+
+class Later(Turn):
+    """A turn that may never come: resumed with whether it was granted within so many seconds (None: however long)."""
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self, seconds: float | None) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def block(self) -> bool:
+        """Wait in this thread (Ctrl-C ends the wait)."""
+        return self._lock.acquire(timeout=-1 if self._seconds is None else max(self._seconds, 0.0))
+
+    async def suspend(self) -> bool:
+        """Wait in this task."""
+        import anyio
+
+        with anyio.move_on_after(self._seconds):
+            await super().suspend()
+        return self.granted is not None

@@ -140,6 +140,30 @@ class Function(Generic[Event, Result]):
         """Do what ``try_map`` does from async code."""
         return _port.current().atry_map(self, events, tenant=tenant)
 
+    def submit(
+        self, event: Event, *, delay: float = 0, idempotency_key: str | None = None, tenant: str | None = None
+    ) -> str:
+        """
+        Accept the event now and run the handler later, with retries; give the request id, the same for every attempt.
+
+        It is accepted once this returns: durably where the runtime has a ``store``, else until this process ends. It
+        is run at least once: where a host dies in the middle, once more. A failure is repeated after 1 and 2 minutes,
+        as often as ``retries`` says; what found no permit after 1 s, 2 s, 4 s ... 5 min, and uses up no retry; both as
+        in AWS. ``runtime.submission(request_id)`` tells what came of it, ``runtime.wait(request_id)`` waits.
+
+        ``delay``: seconds before it is due, 0 to 900. ``idempotency_key``: an event with a key that was accepted for
+        this function within the last day is not accepted again; the request id is that of the first one.
+
+        Raises InvalidEvent, PayloadTooLarge over 1 MB, ConfigurationError, and StoreUnavailable.
+        """
+        return _port.current().submit(self, event, delay=delay, idempotency_key=idempotency_key, tenant=tenant)
+
+    async def asubmit(
+        self, event: Event, *, delay: float = 0, idempotency_key: str | None = None, tenant: str | None = None
+    ) -> str:
+        """Do the same from async code."""
+        return await _port.current().asubmit(self, event, delay=delay, idempotency_key=idempotency_key, tenant=tenant)
+
     def statistics(self) -> Any:
         """Give the ``FunctionStatistics`` of this function in the current runtime."""
         return _port.current().function_statistics(self)
@@ -267,11 +291,14 @@ def function(handler: Any = None, /, **options: Any) -> Any:
     - ``snap_start``: init runs once, and sandboxes are forked from the process that has run it (AWS: SnapStart)
     - ``preload``: names of modules that are imported once, and are there when a sandbox starts; they are imported with
       the rights of the host, so name what you would import yourself
+    - ``retries``: how often what was submitted is run again after a failure, 0 to 2 (AWS: MaximumRetryAttempts)
+    - ``max_event_age``: seconds after which what was submitted is given up, 60 to 21,600 (AWS:
+      MaximumEventAgeInSeconds)
     - ``max_invocations``: after so many the sandbox is replaced
     - ``description``: up to 256 characters
 
-    ``trigger, allow, retries, max_event_age, on_success, on_failure, dead_letter, idempotency, layers`` are checked,
-    and refused as not available yet.
+    ``trigger, allow, on_success, on_failure, dead_letter, idempotency, layers`` are checked, and refused as not
+    available yet.
 
     Raises ConfigurationError naming the field, the value and what would be right.
     """

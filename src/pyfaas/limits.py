@@ -12,6 +12,11 @@ MB = 1_048_576  # "MB" in AWS Lambda's documents and logs means 1,024 KB.
 
 REQUEST_BYTES = 6_291_456
 RESPONSE_BYTES = 6_291_556
+ASYNC_EVENT_BYTES = 1_048_576
+RETRIES = (0, 2)
+EVENT_AGE_SECONDS = (60, 21_600)
+DELAY_SECONDS = 900
+KEY_CHARACTERS = 128
 NESTING = 200
 INIT_SECONDS = 10.0
 SNAP_INIT_SECONDS = 130.0
@@ -49,6 +54,17 @@ class Quota(NamedTuple):
 QUOTAS = (
     Quota("event", f"{REQUEST_BYTES:,}", "6,291,456", "bytes of compact UTF-8 JSON", "host", "AWS's"),
     Quota("result", f"{RESPONSE_BYTES:,}", "6,291,556", "bytes of compact UTF-8 JSON", "worker, then host", "AWS's"),
+    Quota("event of submit", f"{ASYNC_EVENT_BYTES:,}", "1,048,576", "bytes of compact UTF-8 JSON", "host", "AWS's"),
+    Quota(
+        "delay of submit",
+        f"0 to {DELAY_SECONDS}",
+        "none; of a queue 900",
+        "s",
+        "host",
+        "AWS's for queues: what is to run later has a schedule",
+    ),
+    Quota("retries", "0 to 2, default 2", "the same", "after 1 and 2 min", "host", "AWS's"),
+    Quota("max_event_age", "60 to 21,600, default 21,600", "the same", "s", "host", "AWS's"),
     Quota(
         "nesting of events and results",
         str(NESTING),

@@ -210,8 +210,8 @@ class Options:
         "provisioned_concurrency": whole(0, limits.SANDBOXES),
         "snap_start": flag,
         "preload": _modules,
-        "retries": whole(0, 2),
-        "max_event_age": seconds(60, 21_600),
+        "retries": whole(*limits.RETRIES),
+        "max_event_age": seconds(*limits.EVENT_AGE_SECONDS),
         "on_success": anything,
         "on_failure": anything,
         "dead_letter": anything,
@@ -227,8 +227,6 @@ class Options:
         {
             "trigger",
             "allow",
-            "retries",
-            "max_event_age",
             "on_success",
             "on_failure",
             "dead_letter",
@@ -311,3 +309,30 @@ def check_tenant(options: Options, tenant: Any) -> None:
     elif not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
         right = "1 to 256 letters, digits, spaces and any of . _ : / = + - @"
         raise refuse("tenant", tenant, f"{right}: {options.name!r} keeps its tenants apart")
+
+
+_KEY = re.compile(rf"[\x20-\x7e]{{1,{limits.KEY_CHARACTERS}}}")
+
+
+def check_submission(delay: Any, idempotency_key: Any) -> None:
+    """Accept what ``submit`` may be given."""
+    seconds(0, limits.DELAY_SECONDS)("delay", delay)
+    if idempotency_key is not None and not (isinstance(idempotency_key, str) and _KEY.fullmatch(idempotency_key)):
+        right = f"1 to {limits.KEY_CHARACTERS} printable ASCII characters, or None"
+        raise refuse("idempotency_key", idempotency_key, right)
+
+
+def store_path(store: Any) -> str | None:
+    """Accept the path of a store, and give it so that it means the same from another directory; None is in memory."""
+    if store is None:
+        return None
+    if not isinstance(store, (str, os.PathLike)) or not (path := os.fspath(store)) or path.startswith((":", "file:")):
+        raise refuse("store", store, "the path of a file, or None for a store in memory")
+    return os.path.abspath(path)
+
+
+def a_clock(field: str, value: Any) -> None:
+    """Accept what tells the time as ``_clock.Clock`` says, and None for this machine's."""
+    parts = ("boot", "wall", "steady", "when_moved")
+    if value is not None and (isinstance(value, type) or not all(hasattr(value, part) for part in parts)):
+        raise refuse(field, value, "a clock such as pyfaas.testing.ManualClock(), or None")

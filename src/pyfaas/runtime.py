@@ -22,9 +22,10 @@ from contextvars import Token
 from typing import Any, TypeVar
 
 from pyfaas import _port, limits
+from pyfaas._clock import Clock
 from pyfaas._payload import encode_event
 from pyfaas._pool.keepalive import KeepAlive, policy_of
-from pyfaas._records import Facts, Outcome
+from pyfaas._records import Facts, Outcome, Submission
 from pyfaas._waits import Trip, run_async, run_blocking
 from pyfaas.errors import (
     CannotConfine,
@@ -36,7 +37,7 @@ from pyfaas.errors import (
     InvokeError,
 )
 from pyfaas.functions import Function, declared
-from pyfaas.options import Check, check_tenant, one_of, seconds, whole
+from pyfaas.options import Check, a_clock, check_submission, check_tenant, one_of, seconds, store_path, whole
 
 if sys.platform != "win32":
     from pyfaas._confine.plan import Holding, missing
@@ -67,6 +68,7 @@ _CHECKS: dict[str, Check] = {
     "confinement": one_of("best", "strict", "off"),
     "drain": seconds(0, 3600),
     "durability": one_of("full", "normal"),
+    "clock": a_clock,
 }
 
 
@@ -80,9 +82,14 @@ class Runtime:
     - ``keep_alive``: seconds that an idle sandbox is kept, ``float("inf")`` for ever; or a policy: ``FixedTime``,
       ``GreedyDual`` or ``HybridHistogram``
     - ``confinement``: ``"best"``; ``"strict"`` raises CannotConfine where a guarantee cannot be kept; ``"off"``
-    - ``drain``: seconds that closing waits for calls in flight
+    - ``store``: the path of a file that keeps what is submitted, made if it is not there; several processes may open
+      it. None: what is submitted is kept until this runtime is closed
+    - ``durability``: ``"full"``, what was accepted is on the disk; ``"normal"``, the last of it may be lost when the
+      power fails, and accepting is faster
+    - ``drain``: seconds that closing waits for calls in flight, and without a file for what was submitted and is due
+    - ``clock``: where time comes from; for tests, see ``pyfaas.testing.ManualClock``
 
-    ``store``, ``durability`` and ``engine`` accept only what they offer so far.
+    ``engine`` accepts only what it offers so far.
 
     Raises ConfigurationError naming the field, the value and what would be right.
     """
@@ -91,7 +98,7 @@ class Runtime:
         self,
         functions: types.ModuleType | Iterable[Function[Any, Any]] | None = None,
         *,
-        store: str | None = None,
+        store: str | os.PathLike[str] | None = None,
         durability: str = "full",
         concurrency: int = limits.CONCURRENCY,
         when_full: str = "raise",
@@ -99,6 +106,7 @@ class Runtime:
         confinement: str = "best",
         engine: str = "local",
         drain: float = 5.0,
+        clock: Clock | None = None,
     ) -> None:
         given = {
             "concurrency": concurrency,
@@ -106,6 +114,7 @@ class Runtime:
             "confinement": confinement,
             "drain": drain,
             "durability": durability,
+            "clock": clock,
         }
         for name, value in given.items():
             _CHECKS[name](name, value)
@@ -113,9 +122,11 @@ class Runtime:
         self._when_full = when_full
         self._confinement = confinement
         self._drain = drain
-        _not_yet("store", store, None)
-        _not_yet("durability", durability, "full")
         _not_yet("engine", engine, "local")
+        self._store = store_path(store)
+        self._durability = durability
+        self._clock = clock
+        self._deferred: Any = None
         self._keep_alive = policy_of(keep_alive)
         self._functions = _only_these(functions)
         self._number = next(_numbers)
@@ -138,19 +149,44 @@ class Runtime:
                     keep_alive=self._keep_alive,
                     confinement=self._confinement,
                 )
+                if self._store is not None:
+                    self._open_store()
                 self._state = "open"
                 _port.opened(self)
                 _open_runtimes.add(self)
         return self
 
+    def _open_store(self) -> None:
+        """Open the store, and begin with what it holds. Raises StoreUnavailable."""
+        from pyfaas._invoke.deferred import open_deferred  # with SQLite and asyncio, which other callers do not need
+
+        self._deferred = deferred = open_deferred(self._store, self._durability, self._clock, self._pool, self._shelf)
+        try:
+            deferred.serve_what_is_there(declared.values() if self._functions is None else self._functions)
+        except BaseException:
+            self._deferred = None
+            deferred.close(0.0)
+            raise
+
     def close(self, *, drain: float | None = None) -> None:
-        """Take no more calls, wait up to ``drain`` seconds for those in flight, end every process. Twice is fine."""
+        """
+        Take no more calls, wait up to ``drain`` seconds for those in flight, end every process. Twice is fine.
+
+        What was submitted waits in the store for the next runtime that opens it. Without a store, what is due is run
+        meanwhile, and a warning tells how much was not.
+        """
+        lost = 0
         with self._lock:
             if self._state == "open":
                 _port.closed(self)
                 _open_runtimes.discard(self)
-                self._pool.close(self._drain if drain is None else drain)
+                seconds = self._drain if drain is None else drain
+                lost = self._deferred.close(seconds) if self._deferred is not None else 0
+                self._pool.close(seconds)
             self._state = "closed"
+        if lost:
+            told = f"{self!r} was closed with {lost} submitted events that were not run; a store=... would keep them"
+            warnings.warn(told, RuntimeWarning, stacklevel=2)
 
     async def aclose(self) -> None:
         """Do the same from async code."""
@@ -270,6 +306,66 @@ class Runtime:
     ) -> AsyncStream[Outcome]:
         """Do what ``try_map`` does from async code."""
         return AsyncStream(self._pipeline(function, events, tenant, bare=False), outcome_of)
+
+    # -- calls for later -----------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        function: Function[Event, Any],
+        event: Event,
+        *,
+        delay: float = 0,
+        idempotency_key: str | None = None,
+        tenant: str | None = None,
+    ) -> str:
+        """Accept the event and run the function later; see ``Function.submit``."""
+        return run_blocking(self._submit(function, event, delay, idempotency_key, tenant))
+
+    async def asubmit(
+        self,
+        function: Function[Event, Any],
+        event: Event,
+        *,
+        delay: float = 0,
+        idempotency_key: str | None = None,
+        tenant: str | None = None,
+    ) -> str:
+        """Do the same from async code."""
+        return await run_async(self._submit(function, event, delay, idempotency_key, tenant))
+
+    def _submit(
+        self, function: Function[Any, Any], event: Any, delay: float, key: str | None, tenant: str | None
+    ) -> Trip[str]:
+        check_submission(delay, key)
+        self._shelf(function, tenant)  # a function that cannot be run is refused now
+        payload = encode_event(event)
+        return self._later().submit(function, payload, tenant=tenant, delay=delay, key=key)  # type: ignore[no-any-return]
+
+    def submission(self, request_id: str) -> Submission | None:
+        """Tell what is known of an event that was submitted; None of one that is unknown, or over for four days."""
+        return run_blocking(self._later().look_up(request_id))  # type: ignore[no-any-return]
+
+    async def asubmission(self, request_id: str) -> Submission | None:
+        """Do the same from async code."""
+        return await run_async(self._later().look_up(request_id))
+
+    def wait(self, request_id: str, timeout: float | None = None) -> Submission | None:
+        """Wait until a submitted event is done or failed, or ``timeout`` seconds; tell what is known of it then."""
+        return run_blocking(self._later().wait(request_id, timeout))  # type: ignore[no-any-return]
+
+    async def await_(self, request_id: str, timeout: float | None = None) -> Submission | None:
+        """Do what ``wait`` does from async code."""
+        return await run_async(self._later().wait(request_id, timeout))
+
+    def _later(self) -> Any:
+        """Give what runs submitted events; without a store it is made for the first of them."""
+        if self._pool is None or self._pool.closed or self._pool.inherited_from:
+            self._open_pool()
+        if self._deferred is None:
+            with self._lock:
+                if self._deferred is None:
+                    self._open_store()
+        return self._deferred
 
     def _pipeline(self, function: Function[Any, Any], events: Any, tenant: str | None, *, bare: bool) -> Pipeline:
         if not isinstance(events, (Iterable, AsyncIterable)):
@@ -398,6 +494,8 @@ def _after_fork() -> None:
     parent = os.getppid()
     for runtime in tuple(_open_runtimes):
         runtime._lock = threading.Lock()
+        if runtime._deferred is not None:
+            runtime._deferred.abandon()
     _open_runtimes.clear()
     for pool in tuple(pools):
         if not pool.inherited_from and not pool.closed:

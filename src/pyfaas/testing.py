@@ -3,10 +3,12 @@ For tests of functions and of what calls them: the pure parts of triggers, to be
 
     pattern_matches(pattern, event)                     would this rule or filter take this event?
     schedule_times("cron(0 9 ? * MON-FRI *)", start, 5) when is it due?
+    Runtime(clock=ManualClock())                        time that passes when the test says so
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -14,7 +16,7 @@ from pyfaas._language.patterns import compile_pattern
 from pyfaas._language.schedules import parse, zone_of
 from pyfaas.errors import ConfigurationError
 
-__all__ = ["pattern_matches", "schedule_times"]
+__all__ = ["ManualClock", "pattern_matches", "schedule_times"]
 
 
 def pattern_matches(pattern: dict[str, Any] | str, event: Any) -> bool:
@@ -47,3 +49,41 @@ def schedule_times(expression: str, start: datetime, count: int, timezone: str |
         found.append(due.astimezone(zone))
         due = schedule.next_after(due)
     return found
+
+
+class ManualClock:
+    """
+    A clock that goes only when told to: retries, delays and schedules of ``Runtime(clock=...)`` go by it.
+
+    Time-outs of functions do not: what runs in a sandbox runs in real time. ``wall`` is where it begins, in seconds
+    since 1970; ``boot`` names the boot that it counts from, another one stands for a machine that was started again.
+    """
+
+    def __init__(self, wall: float = 1_800_000_000.0, boot: str = "manual") -> None:
+        self.boot = boot
+        self._wall = wall
+        self._steady = 0.0
+        self._calls: list[Callable[[], None]] = []
+
+    def wall(self) -> float:
+        """Give seconds since 1970."""
+        return self._wall
+
+    def steady(self) -> float:
+        """Give seconds since this clock was made."""
+        return self._steady
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds pass."""
+        self._wall += seconds
+        self._steady += seconds
+        for call in tuple(self._calls):
+            call()
+
+    def set_wall(self, seconds: float) -> None:
+        """Set the clock on the wall ahead, or back, as people do; no time passes."""
+        self._wall += seconds
+
+    def when_moved(self, call: Callable[[], None]) -> None:
+        """Have this called whenever time passes."""
+        self._calls.append(call)

@@ -14,14 +14,15 @@ from pyfaas import ConfigurationError
 from pyfaas._stores import queue as module
 from pyfaas._stores.database import Database
 from pyfaas._stores.queue import Claimed, Message, Queue, Rules, Waiting
-from stores.tools import MovedClock, do
+from pyfaas.testing import ManualClock
+from stores.tools import do
 
 
 class Desk:
     """A queue, its store and its clock, to be used by hand."""
 
     def __init__(self, *, fifo: bool = False) -> None:
-        self.clock = MovedClock()
+        self.clock = ManualClock()
         self.database = Database(None, "full", self.clock)
         self.queue = self.make("orders", fifo=fifo)
 
@@ -85,9 +86,9 @@ def test_what_was_sent_is_claimed_once_in_about_the_order_in_which_it_came(desk:
 def test_a_message_tells_how_often_it_was_received_and_what_was_sent_with_it(desk: Desk) -> None:
     (number,) = desk.send(b"1", attributes={"kind": "new"})
     sent_at = desk.database.now()
-    desk.clock.pass_by(5.0)
+    desk.clock.advance(5.0)
     first = desk.claim(seconds=10.0).messages[0]
-    desk.clock.pass_by(10.0)
+    desk.clock.advance(10.0)
     again = desk.claim().messages[0]
     assert first[2:] == (1, sent_at, sent_at + 5.0, None, {"kind": "new"}, b"1")
     assert again[2:] == (2, sent_at, sent_at + 5.0, None, {"kind": "new"}, b"1")
@@ -99,7 +100,7 @@ def test_a_lease_that_ran_out_is_nobodys(desk: Desk) -> None:
     desk.send(b"1")
     late = desk.claim(seconds=10.0).messages[0]
     assert desk.next_due_in() == 10.0
-    desk.clock.pass_by(10.0)
+    desk.clock.advance(10.0)
     again = desk.claim().messages[0]
     assert desk.ack(late) == 0
     assert desk.extend(late, seconds=1000.0) == 0
@@ -112,7 +113,7 @@ def test_a_lease_that_ran_out_is_nobodys(desk: Desk) -> None:
 def test_one_that_ran_out_and_was_not_taken_can_still_be_ended(desk: Desk) -> None:
     desk.send(b"1")
     late = desk.claim(seconds=10.0).messages[0]
-    desk.clock.pass_by(60.0)
+    desk.clock.advance(60.0)
     assert desk.ack(late) == 1
 
 
@@ -121,11 +122,11 @@ def test_a_delay_holds_a_message_back_and_putting_back_gives_it_again(desk: Desk
     assert desk.bodies() == []
     assert desk.count() == Waiting(0, 0, 1)
     assert desk.next_due_in() == 20.0
-    desk.clock.pass_by(20.0)
+    desk.clock.advance(20.0)
     message = desk.claim().messages[0]
     assert desk.put_back(message, delay=5.0) == 1
     assert desk.bodies() == []
-    desk.clock.pass_by(5.0)
+    desk.clock.advance(5.0)
     assert desk.bodies() == [b"1"]
 
 
@@ -133,9 +134,9 @@ def test_a_lease_may_be_kept_for_longer(desk: Desk) -> None:
     desk.send(b"1")
     message = desk.claim(seconds=10.0).messages[0]
     assert desk.extend(message, seconds=100.0) == 1
-    desk.clock.pass_by(99.0)
+    desk.clock.advance(99.0)
     assert desk.bodies() == []
-    desk.clock.pass_by(1.0)
+    desk.clock.advance(1.0)
     assert desk.bodies() == [b"1"]
 
 
@@ -146,7 +147,7 @@ def test_what_is_received_too_often_goes_to_the_dead_letter_queue(desk: Desk) ->
     desk.send(b"good")
     for _ in range(2):
         assert desk.bodies(seconds=1.0, rules=rules) == [b"bad", b"good"]
-        desk.clock.pass_by(1.0)
+        desk.clock.advance(1.0)
     claimed = desk.claim(seconds=1.0, rules=rules)
     assert (claimed.messages, [one.body for one in claimed.dead]) == ([], [b"bad", b"good"])
     assert desk.count() == Waiting(0, 0, 0)
@@ -157,7 +158,7 @@ def test_what_is_received_too_often_goes_to_the_dead_letter_queue(desk: Desk) ->
 def test_without_a_dead_letter_queue_it_is_dropped_and_told(desk: Desk) -> None:
     desk.send(b"bad")
     desk.claim(seconds=1.0)
-    desk.clock.pass_by(1.0)
+    desk.clock.advance(1.0)
     desk.send(b"good")
     claimed = desk.claim(rules=Rules(most_receives=1))
     assert ([one.body for one in claimed.messages], [one.body for one in claimed.dead]) == ([b"good"], [b"bad"])
@@ -165,7 +166,7 @@ def test_without_a_dead_letter_queue_it_is_dropped_and_told(desk: Desk) -> None:
 
 def test_what_is_too_old_is_dropped_and_told(desk: Desk) -> None:
     desk.send(b"old")
-    desk.clock.pass_by(60.0)
+    desk.clock.advance(60.0)
     desk.send(b"new")
     claimed = desk.claim(1, rules=Rules(retention=60.0))
     assert ([one.body for one in claimed.messages], [one.body for one in claimed.expired]) == ([b"new"], [b"old"])
@@ -195,7 +196,7 @@ def test_one_with_a_known_id_is_not_taken_again_for_five_minutes(desk: Desk) -> 
     assert desk.send(b"1", duplicate_id="x") == first
     assert desk.send(b"2", duplicate_id="y") != first
     assert desk.bodies() == [b"1", b"2"]
-    desk.clock.pass_by(300.0)
+    desk.clock.advance(300.0)
     assert desk.send(b"1", duplicate_id="x") != first
 
 
@@ -241,14 +242,14 @@ def test_a_group_waits_for_what_was_given_back(fifo: Desk) -> None:
     fifo.send(b"a3", group="a")
     assert fifo.bodies() == []
     assert fifo.next_due_in() == 10.0
-    fifo.clock.pass_by(10.0)
+    fifo.clock.advance(10.0)
     assert fifo.bodies() == [b"a1", b"a3"]
 
 
 def test_a_group_goes_on_when_its_leases_run_out(fifo: Desk) -> None:
     fifo.send(b"a1", b"a2", group="a")
     assert fifo.bodies(1, seconds=10.0) == [b"a1"]
-    fifo.clock.pass_by(10.0)
+    fifo.clock.advance(10.0)
     assert fifo.bodies() == [b"a1", b"a2"]
 
 
@@ -257,7 +258,7 @@ def test_a_poisoned_message_of_a_group_makes_way(fifo: Desk) -> None:
     rules = Rules(most_receives=1, dead_letter=dead)
     fifo.send(b"bad", b"good", group="a")
     assert fifo.bodies(1, seconds=1.0, rules=rules) == [b"bad"]
-    fifo.clock.pass_by(1.0)
+    fifo.clock.advance(1.0)
     assert fifo.bodies(rules=rules) == [b"good"]
     assert [(one.body, one.group) for one in fifo.claim(of=dead).messages] == [(b"bad", "a")]
 
@@ -351,7 +352,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.5, 3.0, 10.0]))
     def pass_by(self, seconds: float) -> None:
-        self.desk.clock.pass_by(seconds)
+        self.desk.clock.advance(seconds)
 
     @invariant()
     def nothing_is_lost(self) -> None:

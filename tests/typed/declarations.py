@@ -6,7 +6,17 @@ import functools
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from pyfaas import Context, Function, FunctionStatistics, Outcome, Report, Runtime, RuntimeStatistics, function
+from pyfaas import (
+    Context,
+    Function,
+    FunctionStatistics,
+    Outcome,
+    Report,
+    Runtime,
+    RuntimeStatistics,
+    Submission,
+    function,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type  # noqa: TC004 - nothing here runs
@@ -97,6 +107,7 @@ def called(order: Order) -> None:
     assert_type(event_alone.invoke(order), int)
     assert_type(with_context.invoke(order), str)
     assert_type(event_alone_async.invoke(order), list[int])
+    assert_type(event_alone.submit(order, delay=1, idempotency_key="k"), str)
     assert_type(event_alone.try_invoke(order), Outcome)
     assert_type(event_alone.try_invoke(order).report, Report)
     assert_type(event_alone.map([order]), Iterator[int])
@@ -108,6 +119,7 @@ def called(order: Order) -> None:
 
 async def called_from_async_code(order: Order, orders: AsyncIterator[Order]) -> None:
     assert_type(await event_alone.ainvoke(order), int)
+    assert_type(await event_alone.asubmit(order), str)
     assert_type(await with_context_async.ainvoke(order), dict[str, Any])
     assert_type(await event_alone.atry_invoke(order), Outcome)
     assert_type(event_alone.amap([order]), AsyncIterator[int])
@@ -124,6 +136,8 @@ def of_a_runtime(order: Order) -> None:
         assert_type(runtime.try_invoke(event_alone, order), Outcome)
         assert_type(next(runtime.map(with_context_async, [order])), dict[str, Any])
         assert_type(next(runtime.try_map(with_context, [order])), Outcome)
+        assert_type(runtime.submit(event_alone, order), str)
+        assert_type(runtime.wait("id", 1.0), Submission | None)
         assert_type(runtime.statistics(), RuntimeStatistics)
         assert_type(runtime.function_statistics(event_alone), FunctionStatistics)
         runtime.map(event_alone, [order]).close()

@@ -14,10 +14,17 @@ class SandboxPort:
         self._function = function
 
     def _refuse(self, function: Any, *_: object, **__: object) -> NoReturn:
+        self._deny(function, "invoke")
+
+    def _refuse_submit(self, function: Any, *_: object, **__: object) -> NoReturn:
+        self._deny(function, "submit")
+
+    def _deny(self, function: Any, verb: str) -> NoReturn:
         raise AccessDenied(
-            f"{self._function!r} may not invoke {function.name!r}: that needs the grant "
-            f"allow=[{function.name}.invoke], which is not available yet; call the handler as a plain function instead"
+            f"{self._function!r} may not {verb} {function.name!r}: that needs the grant "
+            f"allow=[{function.name}.{verb}], which is not available yet; call the handler as a plain function instead"
         )
 
     invoke = ainvoke = try_invoke = atry_invoke = _refuse
     map = try_map = amap = atry_map = function_statistics = _refuse
+    submit = asubmit = _refuse_submit

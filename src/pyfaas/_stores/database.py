@@ -30,7 +30,7 @@ from typing import Any, Generic, TypeVar
 from pyfaas._clock import Clock
 from pyfaas._stores.sql import SCHEMA, SQL, statements
 from pyfaas._waits import Trip, Turn
-from pyfaas.errors import ConfigurationError, StoreUnavailable
+from pyfaas.errors import StoreUnavailable
 
 T = TypeVar("T")
 
@@ -76,11 +76,12 @@ Job = Callable[[Transaction], T]
 class Answer(Turn, Generic[T]):
     """The wait for a job's commit; granted with itself."""
 
-    __slots__ = ("error", "job", "value")
+    __slots__ = ("durable", "error", "job", "value")
 
-    def __init__(self, job: Job[T]) -> None:
+    def __init__(self, job: Job[T], *, durable: bool) -> None:
         super().__init__()
         self.job = job
+        self.durable = durable
         self.value: T | None = None
         self.error: BaseException | None = None
 
@@ -95,14 +96,15 @@ class Database:
     The store of one runtime; ``path`` is None for one in memory.
 
     ``on_touched`` is called by the writer, after a commit, with the queues in which something may have come due. Raises
-    StoreUnavailable, saying why and what to do, and ConfigurationError for a path that is none.
+    StoreUnavailable, saying why and what to do,
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, durability: str, clock: Clock) -> None:
-        self.path = _checked(path)
+    def __init__(self, path: str | None, durability: str, clock: Clock) -> None:
+        self.path = path
         self.on_touched: Callable[[set[int]], None] = lambda _: None
-        self._clock = clock
+        self.clock = clock
         self._durability = durability
+        self._synchronous = ""
         self._jobs: queue.SimpleQueue[Answer[Any] | None] = queue.SimpleQueue()
         self._closed = False
         self._lock_file = -1
@@ -118,11 +120,16 @@ class Database:
 
     def now(self) -> float:
         """Give the store's own time."""
-        return self._clock.steady() + self._offset
+        return self.clock.steady() + self._offset
 
-    def put(self, job: Job[T]) -> Answer[T]:
-        """Hand a job to the writer; its answer may be waited for in either world."""
-        answer = Answer(job)
+    def put(self, job: Job[T], *, durable: bool = True) -> Answer[T]:
+        """
+        Hand a job to the writer; its answer may be waited for in either world.
+
+        ``durable=False``: nobody relies on it yet, as on a claim or an ack, so it need not be on the disk when it is
+        answered; it will be with the next one that must. If the power fails before, it has not been.
+        """
+        answer = Answer(job, durable=durable)
         with self._gate:
             if not self._closed:
                 self._jobs.put(answer)
@@ -133,9 +140,9 @@ class Database:
         self._refuse([answer], self._unavailable("it is closed"))
         return answer
 
-    def write(self, job: Job[T]) -> Trip[T]:
+    def write(self, job: Job[T], *, durable: bool = True) -> Trip[T]:
         """Have a job done and committed, and give what it gave. Raises StoreUnavailable, and what the job raised."""
-        answer = yield self.put(job)
+        answer = yield self.put(job, durable=durable)
         if answer.error is not None:
             raise answer.error
         return answer.value  # type: ignore[no-any-return]
@@ -210,6 +217,7 @@ class Database:
 
     def _commit(self, answers: list[Answer[Any]]) -> set[int]:
         connection = self._connection
+        self._sync(any(answer.durable for answer in answers))
         connection.execute("BEGIN IMMEDIATE")
         try:
             transaction = Transaction(connection, self.now())
@@ -222,6 +230,13 @@ class Database:
                     connection.execute("ROLLBACK")
             raise
         return transaction.touched
+
+    def _sync(self, durable: bool) -> None:
+        """Have commits wait for the disk, or not."""
+        wanted = self._durability if durable else "normal"
+        if wanted != self._synchronous:
+            self._connection.execute(f"PRAGMA synchronous={wanted}")
+            self._synchronous = wanted
 
     @staticmethod
     def _refuse(answers: Iterable[Answer[Any]], error: BaseException) -> None:
@@ -307,7 +322,6 @@ class Database:
             told = f"a newer pyfaas wrote it (version {version} of its tables, this one knows {len(SCHEMA)})"
             raise self._unavailable(f"{told}; update pyfaas")
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute(f"PRAGMA synchronous={self._durability}")
         connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute("BEGIN IMMEDIATE")
         for number, script in enumerate(SCHEMA[version:], version + 1):
@@ -321,10 +335,10 @@ class Database:
     def _set_time(self, transaction: Transaction) -> None:
         """Take on the store's time; in a boot that it has not seen begin at the wall's, but never behind itself."""
         boot, offset = transaction.one("fact", name="boot"), transaction.one("fact", name="offset")
-        if boot is None or boot != self._clock.boot or not self._clock.boot:
-            wall = self._clock.wall()
-            offset = max(wall, transaction.one("last_sent") or 0.0) - self._clock.steady()
-            transaction.run("set_fact", name="boot", value=self._clock.boot)
+        if boot is None or boot != self.clock.boot or not self.clock.boot:
+            wall = self.clock.wall()
+            offset = max(wall, transaction.one("last_sent") or 0.0) - self.clock.steady()
+            transaction.run("set_fact", name="boot", value=self.clock.boot)
             transaction.run("set_fact", name="offset", value=offset)
         self._offset = offset
 
@@ -359,14 +373,6 @@ _REASONS = {
     "malformed": "it is damaged; it stays as it is: move it away, or put a backup in its place",
     "disk I/O error": "the disk fails; nothing was lost that had been accepted",
 }
-
-
-def _checked(path: Any) -> str | None:
-    if path is None:
-        return None
-    if not isinstance(path, (str, os.PathLike)) or not (text := os.fspath(path)) or text.startswith((":", "file:")):
-        raise ConfigurationError(f"store={path!r}: must be the path of a file, or None for a store in memory")
-    return os.path.abspath(text)
 
 
 def _abandon_all() -> None:

@@ -12,6 +12,9 @@ SELECT sent_at FROM message ORDER BY id DESC LIMIT 1;
 -- find_queue: Look for a queue.
 SELECT id, fifo FROM queue WHERE name = :name;
 
+-- queues_below: List the queues whose names begin so.
+SELECT id, name, fifo FROM queue WHERE name >= :prefix AND name < :prefix || char(1114111);
+
 -- make_queue: Begin a queue.
 INSERT INTO queue (name, fifo) VALUES (:name, :fifo) RETURNING id;
 
@@ -89,8 +92,8 @@ RETURNING id, receives, sent_at, first_received_at, "group", attributes, body;
 -- head_of_group: Tell when the first message of a group is due.
 SELECT due_at FROM message WHERE queue = :queue AND "group" = :group ORDER BY id LIMIT 1;
 
--- leased_of_group: Tell when the last lease of a group ends.
-SELECT max(due_at) FROM message WHERE queue = :queue AND "group" = :group AND lease != 0;
+-- leased_of_group: Tell when the last lease of a group ends, of those that have not ended.
+SELECT max(due_at) FROM message WHERE queue = :queue AND "group" = :group AND lease != 0 AND due_at > :now;
 
 -- set_group: Say when the next messages of a group may be claimed.
 UPDATE "group" SET due_at = :due_at WHERE queue = :queue AND name = :group;
@@ -109,3 +112,28 @@ INSERT OR REPLACE INTO duplicate (queue, id, message, until) VALUES (:queue, :id
 
 -- forget_duplicates: Forget ids that may be taken again.
 DELETE FROM duplicate WHERE until <= :now;
+
+-- accept: Note that a message is to be run later, under this request id.
+INSERT INTO submission (message, request_id, function, accepted_at) VALUES (:message, :request_id, :function, :now);
+
+-- request_of: Tell under which request id a message was accepted.
+SELECT request_id FROM submission WHERE message = :message;
+
+-- submission: Tell what is known of a request, and of its message while that is there.
+SELECT request_id, function, state, submission.attempts, accepted_at, finished_at, value, error, due_at, lease,
+    attributes
+FROM submission LEFT JOIN message ON message.id = submission.message
+WHERE request_id = :request_id;
+
+-- finish: Note what came of a submission.
+UPDATE submission
+SET state = :state, attempts = :attempts, finished_at = :now, value = :value, error = :error
+WHERE message = :message;
+
+-- again: Give up a lease that is still ours, and note how far it came; the message is due again then.
+UPDATE message SET due_at = :due_at, lease = 0, attributes = :attributes WHERE id = :id AND lease = :lease;
+
+-- forget_submissions: Forget what was finished before, some at a time.
+DELETE FROM submission WHERE message IN (
+    SELECT message FROM submission WHERE finished_at <= :before ORDER BY finished_at LIMIT :count
+);

@@ -97,6 +97,7 @@ def send(
     delay: float = 0.0,
     group: str | None = None,
     duplicate_id: str | None = None,
+    duplicate_seconds: float = DUPLICATE_SECONDS,
 ) -> int:
     """Put a message in; give its number, or that of the one which was sent with this ``duplicate_id`` before."""
     now = transaction.now
@@ -117,7 +118,7 @@ def send(
     if queue.fifo:
         transaction.count("open_group", queue=queue.id, group=group, due_at=now + delay)
     if duplicate_id is not None:
-        until = now + DUPLICATE_SECONDS
+        until = now + duplicate_seconds
         transaction.count("note_duplicate", queue=queue.id, id=duplicate_id, message=number, until=until)
     transaction.touched.add(queue.id)
     return number
@@ -184,6 +185,12 @@ def put_back(transaction: Transaction, queue: Queue, messages: Iterable[Message]
     return done
 
 
+def again(transaction: Transaction, message: Message, attributes: Mapping[str, Any], delay: float) -> bool:
+    """Give up one lease and note how far the message came; it is due after ``delay``. Tell whether it was ours."""
+    due_at, noted = transaction.now + delay, json.dumps(attributes)
+    return bool(transaction.count("again", id=message.id, lease=message.lease, due_at=due_at, attributes=noted))
+
+
 def extend(transaction: Transaction, queue: Queue, messages: Iterable[Message], seconds: float) -> int:
     """Keep leases for so many seconds from now on; give how many were still ours."""
     messages, due_at = list(messages), transaction.now + seconds
@@ -217,7 +224,7 @@ def _settle_all(transaction: Transaction, queue: Queue, messages: list[Message])
 
 def _settle(transaction: Transaction, queue: Queue, group: str) -> None:
     """Say when a group's next messages may be claimed, after some of it were leased, or given back."""
-    due_at = transaction.one("leased_of_group", queue=queue.id, group=group)
+    due_at = transaction.one("leased_of_group", queue=queue.id, group=group, now=transaction.now)
     if due_at is None:
         due_at = transaction.one("head_of_group", queue=queue.id, group=group)
     if due_at is None:

@@ -1,4 +1,4 @@
--- Version 1. Moments are seconds of the store's own time (see database.py), in the file's order of columns that change last.
+-- Version 1. Moments are seconds of the store's own time (see database.py).
 
 CREATE TABLE fact (
     name TEXT PRIMARY KEY,
@@ -49,3 +49,18 @@ CREATE TABLE duplicate (
 ) WITHOUT ROWID;
 
 CREATE INDEX duplicate_until ON duplicate (until);
+
+-- What was accepted to be run later, and what came of it; its message is there until then.
+CREATE TABLE submission (
+    message INTEGER PRIMARY KEY,
+    request_id BLOB NOT NULL UNIQUE,
+    function TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'waiting',
+    attempts INTEGER NOT NULL DEFAULT 0,
+    accepted_at REAL NOT NULL,
+    finished_at REAL,
+    value BLOB,
+    error TEXT
+);
+
+CREATE INDEX submission_finished ON submission (finished_at) WHERE finished_at IS NOT NULL;

@@ -1,0 +1,176 @@
+"""
+Asynchronous invocation, as callers see it: accepted now, run later, as often as it takes.
+
+    submit ──accept──► the function's queue in the store ──► dispatch.py, a thread that claims and runs
+    look_up, wait ◄── what came of it
+
+What was accepted is run at least once, whatever dies; its request id is the same each time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from pyfaas import limits
+from pyfaas._clock import Clock, SystemClock
+from pyfaas._invoke.dispatch import Dispatch, Served
+from pyfaas._invoke.ids import new_id
+from pyfaas._records import Submission, error_of
+from pyfaas._stores import queue, submissions
+from pyfaas._stores.database import Database
+from pyfaas._stores.submissions import Record
+from pyfaas._waits import Later, Trip, run_blocking
+from pyfaas.context import request_id_text
+from pyfaas.errors import ConfigurationError, PayloadTooLarge, StoreUnavailable
+
+if TYPE_CHECKING:
+    from pyfaas._pool.policy import Shelf
+    from pyfaas._pool.pool import Pool
+    from pyfaas.functions import Function
+
+
+class Deferred:
+    """What one runtime has accepted, or found in its store."""
+
+    def __init__(self, database: Database, pool: Pool, shelf_of: Callable[[Any, str | None], Shelf]) -> None:
+        self._database = database
+        self._dispatch = Dispatch(database, pool, shelf_of, self._finished)
+        self._waiting: dict[bytes, list[Later]] = {}
+        self._lock = threading.Lock()
+
+    def serve_what_is_there(self, functions: Iterable[Function[Any, Any]]) -> None:
+        """Run what the store holds for these. Raises StoreUnavailable, and ConfigurationError for a name of two."""
+        known: dict[str, Function[Any, Any]] = {}
+        there = run_blocking(self._database.write(submissions.queues, durable=False))
+        for function in functions:
+            if function.name in there:
+                _refuse_namesake(known.setdefault(function.name, function), function)
+        for name, function in known.items():
+            self._dispatch.serve(Served(function, there[name]))
+
+    def submit(
+        self, function: Function[Any, Any], payload: bytes, *, tenant: str | None, delay: float, key: str | None
+    ) -> Trip[str]:
+        """Accept an event, and give its request id. Raises PayloadTooLarge, ConfigurationError and StoreUnavailable."""
+        if len(payload) > limits.ASYNC_EVENT_BYTES:
+            raise PayloadTooLarge(
+                f"Request must be smaller than {limits.ASYNC_EVENT_BYTES} bytes for the InvokeFunction operation; "
+                f"the event has {len(payload)} bytes of JSON"
+            )
+        served = self._dispatch.served.get(function.name)
+        if served is None or served.function is not function:
+            served = yield from self._serve(function, served)
+        request_id, to = new_id(), served.queue
+        noted: dict[str, Any] = {"id": request_id.hex()}
+        noted |= {"delay": delay} if delay else {}
+        noted |= {"tenant": tenant} if tenant is not None else {}
+        accepted: bytes = yield from self._database.write(
+            lambda one: submissions.accept(one, to, function.name, request_id, payload, noted, delay=delay, key=key)
+        )
+        return request_id_text(accepted)
+
+    def _serve(self, function: Function[Any, Any], other: Served | None) -> Trip[Served]:
+        """Run what comes for this function, from now on."""
+        if other is not None:
+            _refuse_namesake(other.function, function)
+        found = yield from self._database.write(lambda one: submissions.queue_of(one, function.name))
+        return self._dispatch.serve(Served(function, found))
+
+    def look_up(self, request_id: str) -> Trip[Submission | None]:
+        """Tell what is known of a request."""
+        return (yield from self._look_up(raw_id_of(request_id)))
+
+    def _look_up(self, raw_id: bytes) -> Trip[Submission | None]:
+        record = yield from self._database.write(lambda one: submissions.look_up(one, raw_id), durable=False)
+        return None if record is None else _submission(record)
+
+    def wait(self, request_id: str, seconds: float | None) -> Trip[Submission | None]:
+        """Wait until a request is finished, or for so long; tell what is known of it then."""
+        raw_id = raw_id_of(request_id)
+        later = Later(seconds)
+        with self._lock:
+            self._waiting.setdefault(raw_id, []).append(later)
+        try:
+            found = yield from self._look_up(raw_id)
+            if found is None or found.finished_at is not None:
+                return found
+            yield later
+            return (yield from self._look_up(raw_id))
+        finally:
+            with self._lock:
+                others = [one for one in self._waiting.pop(raw_id, []) if one is not later]
+                if others:
+                    self._waiting[raw_id] = others
+
+    def _finished(self, request_id: bytes) -> None:
+        with self._lock:
+            for later in self._waiting.pop(request_id, []):
+                later.grant(later)
+
+    def close(self, drain: float) -> int:
+        """Run what is due for up to ``drain`` seconds; give how many events are lost, which is none with a file."""
+        self._dispatch.stop(drain)
+        with self._lock:
+            for later in [one for all_of in self._waiting.values() for one in all_of]:
+                later.grant(later)
+            self._waiting.clear()
+        lost = self._left() if self._database.path is None else 0
+        self._database.close()
+        return lost
+
+    def _left(self) -> int:
+        queues = [served.queue for served in self._dispatch.served.values()]
+        try:
+            counts = run_blocking(self._database.write(lambda one: [queue.count(one, of) for of in queues]))
+        except StoreUnavailable:
+            return 0
+        return sum(map(sum, counts))
+
+    def abandon(self) -> None:
+        """In a forked child of the host: the thread, and the store, are the parent's."""
+        self._lock = threading.Lock()
+        self._dispatch.abandon()
+
+
+def open_deferred(
+    path: str | None, durability: str, clock: Clock | None, pool: Pool, shelf_of: Callable[[Any, str | None], Shelf]
+) -> Deferred:
+    """Open a store, in memory without a path. Raises StoreUnavailable."""
+    return Deferred(Database(path, durability, clock or SystemClock()), pool, shelf_of)
+
+
+def raw_id_of(request_id: str) -> bytes:
+    """Read a request id. Raises ConfigurationError."""
+    try:
+        raw_id = bytes.fromhex(request_id.replace("-", ""))
+    except (ValueError, AttributeError, TypeError):
+        raw_id = b""
+    if len(raw_id) != 16:
+        raise ConfigurationError(f"request_id={request_id!r}: must be what submit gave")
+    return raw_id
+
+
+def _submission(record: Record) -> Submission:
+    request_id, told = request_id_text(record.request_id), record.error
+    return Submission(
+        request_id,
+        record.function,
+        record.state,
+        record.attempts,
+        record.accepted_at,
+        record.finished_at,
+        record.value or b"",
+        None if told is None else error_of(told, request_id),
+        (told or {}).get("condition"),
+    )
+
+
+def _refuse_namesake(one: Function[Any, Any], other: Function[Any, Any]) -> None:
+    first, second = (f"{function.module}.{function.qualname}" for function in (one, other))
+    if first != second:
+        raise ConfigurationError(
+            f"two functions are named {one.name!r} ({first} and {second}): what is submitted is kept under that name, "
+            "so give one of them another, @function(name=...)"
+        )

@@ -1,0 +1,116 @@
+"""
+What was accepted to be run later: a message in the queue of its function, and a record that outlives it.
+
+    accept ──► waiting ──(claimed, run, perhaps again)──► finish: done, or failed ──► forgotten after some days
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from pyfaas._stores import queue
+from pyfaas._stores.database import Transaction
+from pyfaas._stores.queue import Message, Queue
+
+WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+KEY_SECONDS = 86_400.0  # an idempotency key is known for a day
+KEPT_SECONDS = 345_600.0  # what came of it is known for four days, as long as AWS's queues keep messages
+FORGOTTEN_AT_ONCE = 1_000
+_PREFIX = "async/"
+
+
+class Record(NamedTuple):
+    """What is known of a request. ``error`` is what ``finish`` was given; moments are of the store's time."""
+
+    request_id: bytes
+    function: str
+    state: str
+    attempts: int
+    accepted_at: float
+    finished_at: float | None
+    value: bytes | None
+    error: dict[str, Any] | None
+
+
+def queue_of(transaction: Transaction, function: str) -> Queue:
+    """Give the queue of what is to be run by this function."""
+    return queue.find_or_make(transaction, f"{_PREFIX}{function}")
+
+
+def queues(transaction: Transaction) -> dict[str, Queue]:
+    """List the queues that the store has, by their functions' names."""
+    found = transaction.run("queues_below", prefix=_PREFIX)
+    return {name.removeprefix(_PREFIX): Queue(number, bool(fifo)) for number, name, fifo in found}
+
+
+def accept(
+    transaction: Transaction,
+    to: Queue,
+    function: str,
+    request_id: bytes,
+    payload: bytes,
+    attributes: dict[str, Any],
+    *,
+    delay: float = 0.0,
+    key: str | None = None,
+) -> bytes:
+    """Accept an event; give its request id, or the one under which an event with the same key was accepted before."""
+    number = queue.send(
+        transaction,
+        to,
+        payload,
+        attributes=attributes,
+        delay=delay,
+        duplicate_id=key,
+        duplicate_seconds=KEY_SECONDS,
+    )
+    known: bytes | None = None if key is None else transaction.one("request_of", message=number)
+    if known is not None:
+        return known
+    transaction.count("accept", message=number, request_id=request_id, function=function, now=transaction.now)
+    return request_id
+
+
+def look_up(transaction: Transaction, request_id: bytes) -> Record | None:
+    """Tell what is known of a request; None if nothing is."""
+    for row in transaction.run("submission", request_id=request_id):
+        request, function, state, attempts, accepted_at, finished_at, value, error, due_at, lease, noted = row
+        told = json.loads(error) if error else None
+        if state == WAITING:
+            so_far = json.loads(noted or "{}")
+            attempts, told = so_far.get("attempts", 0), so_far.get("error")
+            state = RUNNING if lease and due_at > transaction.now else WAITING
+        return Record(request, function, state, attempts, accepted_at, finished_at, value, told)
+    return None
+
+
+def finish(
+    transaction: Transaction,
+    of: Queue,
+    message: Message,
+    state: str,
+    attempts: int,
+    value: bytes | None = None,
+    error: dict[str, Any] | None = None,
+) -> bool:
+    """Note what came of it, and forget the message; False if another host has taken it meanwhile, and will tell."""
+    if not queue.ack(transaction, of, [message]):
+        return False
+    told = json.dumps(error) if error else None
+    transaction.count(
+        "finish",
+        message=message.id,
+        state=state,
+        attempts=attempts,
+        now=transaction.now,
+        value=value,
+        error=told,
+    )
+    return True
+
+
+def forget(transaction: Transaction) -> int:
+    """Forget some of what has been known for long enough; give how many they were."""
+    before = transaction.now - KEPT_SECONDS
+    return transaction.count("forget_submissions", before=before, count=FORGOTTEN_AT_ONCE)
