@@ -1,5 +1,5 @@
 """
-Measure what is promised: ``python -m benchmarks [--quick] [--rounds N] [warm starts streams crowd rest large many]``.
+Measure what is promised: ``python -m benchmarks [--quick] [--rounds N] [warm starts crowd many later ...]``.
 
 Prints the tables, and writes docs/reference/promises.md and its plot when all themes ran in full.
 """
@@ -10,7 +10,7 @@ import argparse
 import time
 from pathlib import Path
 
-from benchmarks import crowd, large, many, report, rest, starts, streams, warm
+from benchmarks import crowd, large, later, many, report, rest, starts, streams, warm
 from benchmarks.measure import ROOT, Chapter, machine
 
 THEMES = {
@@ -21,6 +21,7 @@ THEMES = {
     "rest": rest,
     "large": large,
     "many": many,
+    "later": later,
 }
 
 

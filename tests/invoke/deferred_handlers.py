@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any
 
 from handlers import PLACE
@@ -18,6 +20,17 @@ def note(event: dict[str, Any], context: Context) -> int:
     if count <= event.get("fails", 0):
         raise ValueError(f"failed for the {count}. time")
     return count
+
+
+@function(writes=[PLACE], timeout=60)
+def wait_and_note(event: dict[str, Any], context: Context) -> None:
+    """Write a line, wait for a file, and write another one."""
+    with open(event["file"], "a") as file:
+        file.write(f"{context.aws_request_id}\n")
+    while not os.path.exists(event["until"]):
+        time.sleep(0.002)
+    with open(event["file"], "a") as file:
+        file.write("went on\n")
 
 
 @function(retries=0)

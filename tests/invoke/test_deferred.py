@@ -17,10 +17,11 @@ import pytest
 
 import handlers
 from handlers import PLACE
-from invoke.deferred_handlers import fail, never, note, whose
+from invoke.deferred_handlers import fail, never, note, wait_and_note, whose
 from pyfaas import (
     ConfigurationError,
     EventExpired,
+    Function,
     HandlerFailed,
     InvalidEvent,
     InvokeError,
@@ -32,6 +33,11 @@ from pyfaas import (
     TimedOut,
     function,
 )
+from pyfaas._clock import SystemClock
+from pyfaas._stores import submissions
+from pyfaas._stores.database import Database, Transaction
+from pyfaas._waits import run_blocking
+from pyfaas.context import request_id_text
 from pyfaas.testing import ManualClock
 from support import SOURCE, run_python, wait_until
 
@@ -49,6 +55,15 @@ def runtime(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) 
     store = tmp_path / "store.db" if request.param == "file" else None
     with Runtime(store=store, clock=clock, drain=0) as opened:
         yield opened
+
+
+def again(declared: Function[Any, Any], **options: Any) -> Function[Any, Any]:
+    """Declare a handler once more with other options, under no name at the top of a module."""
+
+    def handler(event: Any, context: Any) -> Any:
+        return declared(event, context)
+
+    return function(**{"name": f"{declared.name}-again", "writes": [PLACE], "timeout": 10, **options})(handler)
 
 
 def ended(runtime: Runtime, request_id: str) -> Submission:
@@ -147,7 +162,7 @@ def test_after_the_last_retry_it_has_failed_and_tells_why(runtime: Runtime, cloc
 
 
 def test_a_time_out_is_a_failure_like_any_other(runtime: Runtime) -> None:
-    hang = function(name="hang", timeout=0.1, retries=0)(handlers.hang.handler)
+    hang = again(handlers.hang, timeout=0.1, retries=0)
     told = ended(runtime, hang.submit(None))
     assert isinstance(told.error, TimedOut)
     assert (told.attempts, told.condition) == (1, "RetriesExhausted")
@@ -155,7 +170,7 @@ def test_a_time_out_is_a_failure_like_any_other(runtime: Runtime) -> None:
 
 def test_what_waited_for_too_long_is_not_run(runtime: Runtime, clock: ManualClock, tmp_path: Path) -> None:
     """As where no host was there when it was due."""
-    brief = function(name="brief", max_event_age=60, writes=[PLACE])(note.handler)
+    brief = again(note, max_event_age=60)
     request_id = brief.submit({"file": str(tmp_path / "notes")}, delay=10)
     clock.advance(10.0 + 61.0)
     told = ended(runtime, request_id)
@@ -165,7 +180,7 @@ def test_what_waited_for_too_long_is_not_run(runtime: Runtime, clock: ManualCloc
 
 
 def test_a_retry_beyond_the_age_is_not_waited_for(runtime: Runtime, clock: ManualClock, tmp_path: Path) -> None:
-    brief = function(name="brief", max_event_age=100, writes=[PLACE])(note.handler)
+    brief = again(note, max_event_age=100)
     request_id = brief.submit({"file": str(tmp_path / "notes"), "fails": 9})
     wait_until(lambda: now(runtime, request_id).attempts == 1)
     clock.advance(60.0)
@@ -182,7 +197,7 @@ def test_a_function_with_no_concurrency_gives_up_at_once(runtime: Runtime) -> No
 
 def test_what_finds_no_permit_waits_and_uses_up_no_retry(tmp_path: Path, clock: ManualClock) -> None:
     """One permit, taken by a call: the event waits, whatever ``retries`` says."""
-    once = function(name="once", retries=0)(handlers.echo.handler)
+    once = again(handlers.echo, retries=0)
     with Runtime(concurrency=1, clock=clock) as runtime:
         stop = threading.Event()
         caller = threading.Thread(target=runtime.try_invoke, args=(handlers.sleep, 0.5))
@@ -197,7 +212,7 @@ def test_what_finds_no_permit_waits_and_uses_up_no_retry(tmp_path: Path, clock: 
 
 
 def test_what_is_refused_until_it_is_too_old_has_expired(clock: ManualClock) -> None:
-    brief = function(name="brief", max_event_age=60)(handlers.echo.handler)
+    brief = again(handlers.echo, max_event_age=60)
     with Runtime(concurrency=1, clock=clock, drain=0) as runtime:
         caller = threading.Thread(target=runtime.try_invoke, args=(handlers.sleep, 1.0))
         caller.start()
@@ -219,6 +234,56 @@ def test_a_delay_holds_it_back(runtime: Runtime, clock: ManualClock) -> None:
     assert now(runtime, request_id).state == "waiting"
     clock.advance(1.0)
     assert ended(runtime, request_id).value == 1
+
+
+# -- leases and neighbours ---------------------------------------------------------------------------------------------
+
+
+def test_what_runs_is_not_claimed_again_however_long_the_machine_slept(
+    runtime: Runtime, clock: ManualClock, tmp_path: Path
+) -> None:
+    notes, go = tmp_path / "notes", tmp_path / "go"
+    slow = wait_and_note
+    request_id = slow.submit({"file": str(notes), "until": str(go)})
+    wait_until(lambda: len(lines(notes)) == 1)
+    clock.advance(3600.0)
+    assert ended(runtime, handlers.echo.submit(1)).value == 1, "the loop has gone round"
+    go.touch()
+    told = ended(runtime, request_id)
+    assert (told.state, told.attempts) == ("done", 1)
+    assert lines(notes) == [request_id, "went on"]
+
+
+def test_a_function_with_a_long_queue_leaves_room_for_others() -> None:
+    with Runtime(concurrency=2, drain=0) as runtime:
+        ended(runtime, runtime.submit(handlers.echo, 0))
+        many = [runtime.submit(handlers.sleep, 0.1) for _ in range(30)]
+        wait_until(lambda: any(now(runtime, one).state == "done" for one in many))
+        assert ended(runtime, runtime.submit(handlers.echo, 1)).value == 1
+        assert now(runtime, many[-1]).finished_at is None
+
+
+def test_an_event_that_another_host_accepts_is_noticed(tmp_path: Path) -> None:
+    store = tmp_path / "store.db"
+    with Runtime([handlers.echo], store=store) as runtime:
+        ended(runtime, runtime.submit(handlers.echo, 0))
+        other = Database(str(store), "full", SystemClock())
+        raw_id = os.urandom(16)
+
+        def accept(transaction: Transaction) -> bytes:
+            to = submissions.queue_of(transaction, "echo")
+            return submissions.accept(transaction, to, "echo", raw_id, b"5", {"id": raw_id.hex()})
+
+        run_blocking(other.write(accept))
+        assert ended(runtime, request_id_text(raw_id)).value == 5
+        other.close()
+
+
+def test_a_host_that_only_waits_learns_what_another_finished(tmp_path: Path) -> None:
+    store = tmp_path / "store.db"
+    with Runtime([handlers.sleep], store=store) as first, Runtime([], store=store) as second:
+        request_id = first.submit(handlers.sleep, 0.2)
+        assert ended(second, request_id).value == 0.2
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------
@@ -259,7 +324,7 @@ def test_what_cannot_be_accepted_is_refused_at_once(runtime: Runtime) -> None:
 
 def test_two_functions_of_one_name_cannot_share_a_queue(runtime: Runtime) -> None:
     handlers.echo.submit(1)
-    other = function(name="echo")(fail.handler)
+    other = again(fail, name="echo")
     with pytest.raises(ConfigurationError, match="two functions are named 'echo'"):
         other.submit(1)
 
@@ -288,9 +353,6 @@ def test_a_closed_runtime_accepts_nothing() -> None:
 
 
 def test_what_was_done_is_forgotten_after_four_days(runtime: Runtime, clock: ManualClock) -> None:
-    from pyfaas._stores import submissions
-    from pyfaas._waits import run_blocking
-
     first = ended(runtime, handlers.echo.submit(1)).request_id
     clock.advance(submissions.KEPT_SECONDS)
     second = ended(runtime, handlers.echo.submit(2)).request_id

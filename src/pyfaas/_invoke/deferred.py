@@ -9,8 +9,10 @@ What was accepted is run at least once, whatever dies; its request id is the sam
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pyfaas import limits
@@ -39,6 +41,7 @@ class Deferred:
         self._dispatch = Dispatch(database, pool, shelf_of, self._finished)
         self._waiting: dict[bytes, list[Later]] = {}
         self._lock = threading.Lock()
+        self._closed = False
 
     def serve_what_is_there(self, functions: Iterable[Function[Any, Any]]) -> None:
         """Run what the store holds for these. Raises StoreUnavailable, and ConfigurationError for a name of two."""
@@ -89,33 +92,38 @@ class Deferred:
     def wait(self, request_id: str, seconds: float | None) -> Trip[Submission | None]:
         """Wait until a request is finished, or for so long; tell what is known of it then."""
         raw_id = raw_id_of(request_id)
-        later = Later(seconds)
-        with self._lock:
-            self._waiting.setdefault(raw_id, []).append(later)
-        try:
-            found = yield from self._look_up(raw_id)
-            if found is None or found.finished_at is not None:
-                return found
-            yield later
-            return (yield from self._look_up(raw_id))
-        finally:
+        until = math.inf if seconds is None else monotonic() + seconds
+        self._dispatch.start()  # it notices what other hosts finish
+        while True:
+            later = Later(None if until == math.inf else until - monotonic())
             with self._lock:
-                others = [one for one in self._waiting.pop(raw_id, []) if one is not later]
-                if others:
-                    self._waiting[raw_id] = others
+                self._waiting.setdefault(raw_id, []).append(later)
+            try:
+                found = yield from self._look_up(raw_id)
+                if found is None or found.finished_at is not None or self._closed or monotonic() >= until:
+                    return found
+                yield later
+            finally:
+                self._forget(raw_id, later)
 
-    def _finished(self, request_id: bytes) -> None:
+    def _forget(self, raw_id: bytes, later: Later) -> None:
         with self._lock:
-            for later in self._waiting.pop(request_id, []):
+            others = [one for one in self._waiting.pop(raw_id, []) if one is not later]
+            if others:
+                self._waiting[raw_id] = others
+
+    def _finished(self, request_id: bytes | None) -> None:
+        """Let those look again who wait for this request; without one, all."""
+        with self._lock:
+            woken = [*self._waiting] if request_id is None else [request_id]
+            for later in [one for raw_id in woken for one in self._waiting.pop(raw_id, [])]:
                 later.grant(later)
 
     def close(self, drain: float) -> int:
         """Run what is due for up to ``drain`` seconds; give how many events are lost, which is none with a file."""
         self._dispatch.stop(drain)
-        with self._lock:
-            for later in [one for all_of in self._waiting.values() for one in all_of]:
-                later.grant(later)
-            self._waiting.clear()
+        self._closed = True
+        self._finished(None)
         lost = self._left() if self._database.path is None else 0
         self._database.close()
         return lost

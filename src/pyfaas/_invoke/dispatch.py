@@ -15,8 +15,10 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -25,7 +27,7 @@ import attrs
 from pyfaas._invoke import retries
 from pyfaas._invoke.direct import Ending, run
 from pyfaas._invoke.retries import Again, Over
-from pyfaas._stores import queue, submissions
+from pyfaas._stores import changes, queue, submissions
 from pyfaas._stores.database import Database, Transaction
 from pyfaas._stores.queue import Message, Queue
 from pyfaas._waits import run_async
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from pyfaas._pool.pool import Pool
 
 LEASE_SECONDS = 30.0
+CLAIMED_AT_ONCE = 100
+NOTICE_SECONDS = 0.003  # our own writes are told too, and must not be looked at one by one
+POLL_SECONDS = 0.1
 FORGET_SECONDS, FORGET_PAUSE_SECONDS = 600.0, 0.05  # some at a time: callers wait for the writer
 STORE_SECONDS = 1.0  # before a store that failed is asked again
 _KEEP_ALL = queue.Rules(retention=math.inf)
@@ -53,14 +58,19 @@ class Served:
 
 
 class Dispatch:
-    """The thread of one runtime. ``finished`` is called with the request id of what came to its end."""
+    """
+    The thread of one runtime.
+
+    ``finished`` is called with the request id of what came to its end; with None, where another host may have ended
+    something.
+    """
 
     def __init__(
         self,
         database: Database,
         pool: Pool,
         shelf_of: Callable[[Any, str | None], Shelf],
-        finished: Callable[[bytes], None],
+        finished: Callable[[bytes | None], None],
     ) -> None:
         self.served: dict[str, Served] = {}
         self._database = database
@@ -73,6 +83,7 @@ class Dispatch:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
         self._stop_at = math.inf
+        self._keep_at = 0.0
         database.on_touched = self._touched
         database.clock.when_moved(self._wake)
 
@@ -82,16 +93,21 @@ class Dispatch:
         """Run what comes for a function, and what is there."""
         with self._lock:
             self.served[served.function.name] = served
+        self.start()
+        self._wake()
+        return served
+
+    def start(self) -> None:
+        """Start the thread, if it does not run."""
+        with self._lock:
             if self._thread is None and self._stop_at == math.inf:
                 self._thread = threading.Thread(target=self._live, name="pyfaas-dispatch", daemon=True)
                 self._thread.start()
-        self._wake()
-        return served
 
     def stop(self, drain: float) -> None:
         """Go on with what is due for up to ``drain`` seconds, then give the rest back and end."""
         with self._lock:
-            self._stop_at = self._database.now() + drain
+            self._stop_at = monotonic() + drain
             thread = self._thread
         self._wake()
         if thread is not None:
@@ -104,17 +120,17 @@ class Dispatch:
         self._thread = self._loop = None
 
     def _touched(self, queues: set[int]) -> None:
-        touched = [served for served in tuple(self.served.values()) if served.queue.id in queues]
-        for served in touched:
-            served.due_at = 0.0
-        if touched:
-            self._wake()
+        self._in_loop(lambda: self._note(queues))
 
     def _wake(self) -> None:
+        self._in_loop(self._woken.set)
+
+    def _in_loop(self, do: Callable[[], None]) -> None:
+        """Have something done by the loop's own thread; what came before it runs is seen when it begins."""
         loop = self._loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # it has just ended
-                loop.call_soon_threadsafe(self._woken.set)
+                loop.call_soon_threadsafe(do)
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -128,42 +144,56 @@ class Dispatch:
 
     async def _main(self) -> None:
         self._woken = asyncio.Event()
-        self._loop = asyncio.get_running_loop()  # from here on others wake it; what came before is seen at once
+        self._loop = asyncio.get_running_loop()
         async with anyio.create_task_group() as group:
-            group.start_soon(self._keep_leases)
             group.start_soon(self._forget)
+            if self._database.path is not None:
+                group.start_soon(self._look_for_others, f"{self._database.path}-wal")
             await self._claim_until_stopped(group)
             group.cancel_scope.cancel()
         await self._give_back()
 
+    def _note(self, queues: set[int]) -> None:
+        """In some queues something came due, or may have."""
+        for served in tuple(self.served.values()):
+            if served.queue.id in queues:
+                served.due_at = 0.0
+                self._woken.set()
+
     async def _claim_until_stopped(self, group: Any) -> None:
         while True:
             self._woken.clear()
+            await self._keep_leases()
             now = self._database.now()
             due = [served for served in tuple(self.served.values()) if served.due_at <= now]
             if self._stop_at < math.inf:
                 if self._database.path is not None:
                     due = []  # the next host will run it
-                if self._stop_at <= now or not (due or self._held):
+                if self._stop_at <= monotonic() or not (due or self._held):
                     return
-            for served in due:
-                if self._room() > 0:
-                    await self._claim(served, group)
+            for left, served in zip(range(len(due), 0, -1), sorted(due, key=self._held_of), strict=True):
+                if share := math.ceil(self._room() / left):  # no function takes the room of all
+                    await self._claim(served, share, group)
             if not self._woken.is_set():
                 await self._sleep()
 
     def _room(self) -> int:
-        return self._pool.ledger.account.size - len(self._held)
+        return max(self._pool.ledger.account.size - len(self._held), 0)
+
+    def _held_of(self, served: Served) -> int:
+        return sum(one is served for one, _ in self._held.values())
 
     async def _sleep(self) -> None:
         """Wait for the first thing due; where there is no room, for an attempt to end."""
         due = [served.due_at for served in tuple(self.served.values())] if self._room() > 0 else []
-        with anyio.move_on_after(max(min([*due, self._stop_at]) - self._database.now(), 0.0)):
+        due += [self._keep_at] if self._held else []
+        seconds = min(min(due, default=math.inf) - self._database.now(), self._stop_at - monotonic())
+        with anyio.move_on_after(max(seconds, 0.0)):
             await self._woken.wait()
 
-    async def _claim(self, served: Served, group: Any) -> None:
+    async def _claim(self, served: Served, share: int, group: Any) -> None:
         """Lease what is due, as much as there is room for, and begin with it."""
-        of, room = served.queue, self._room()
+        of, room = served.queue, min(share, CLAIMED_AT_ONCE)
         served.due_at = math.inf  # what comes from here on says so
 
         def job(transaction: Transaction) -> tuple[list[Message], float]:
@@ -177,6 +207,8 @@ class Dispatch:
             _log.warning("what was submitted to %r waits: %s", served.function.name, error)
             messages, due_at = [], self._database.now() + STORE_SECONDS
         served.due_at = min(served.due_at, due_at)
+        if messages and not self._held:
+            self._keep_at = self._database.now() + LEASE_SECONDS / 3
         for message in messages:
             self._held[message.id] = (served, message)
             group.start_soon(self._attempt, served, message)
@@ -191,7 +223,8 @@ class Dispatch:
             _log.warning("an event of %r will be run again: %s", served.function.name, error)
         except Exception:  # noqa: BLE001 - others go on
             _log.exception("an event of %r will be run again; please report this", served.function.name)
-        del self._held[message.id]
+        if self._held.get(message.id) == (served, message):  # else it came again, for its lease had run out
+            del self._held[message.id]
         self._woken.set()
 
     async def _try(self, served: Served, message: Message) -> None:
@@ -244,19 +277,24 @@ class Dispatch:
         self, served: Served, message: Message, state: str, *, value: bytes | None = None, error: Any = None
     ) -> None:
         attempts = message.attributes.get("attempts", 0)
-        await run_async(
+        finished = await run_async(
             self._database.write(
                 lambda one: submissions.finish(one, served.queue, message, state, attempts, value, error), durable=False
             )
         )
-        self._finished(bytes.fromhex(message.attributes["id"]))
+        if finished:
+            self._finished(bytes.fromhex(message.attributes["id"]))
 
     # -- beside them ---------------------------------------------------------------------------------------------------
 
     async def _keep_leases(self) -> None:
-        """Keep what is held from being due for others."""
-        while True:
-            await anyio.sleep(LEASE_SECONDS / 3)
+        """
+        Keep what is held from being due for others, a while before it would be.
+
+        Before anything is claimed: a machine that was asleep must not claim again what it still runs.
+        """
+        if self._held and self._database.now() >= self._keep_at:
+            self._keep_at = self._database.now() + LEASE_SECONDS / 3
             await self._with_held(lambda one, of, messages: queue.extend(one, of, messages, LEASE_SECONDS))
 
     async def _give_back(self) -> None:
@@ -272,6 +310,36 @@ class Dispatch:
             with contextlib.suppress(StoreUnavailable):  # then they are run twice
                 job = self._database.write(lambda one: [do(one, *each) for each in of.items()], durable=False)
                 await run_async(job)
+
+    async def _look_for_others(self, log: str) -> None:
+        """Notice what other hosts put into the store, or finished: at once where the kernel tells of it."""
+        written = asyncio.Event()
+        descriptor = changes.watch(log)
+        loop = asyncio.get_running_loop()
+
+        def seen() -> None:
+            changes.drain(descriptor)
+            written.set()
+
+        if descriptor >= 0:
+            loop.add_reader(descriptor, seen)
+        version = None
+        try:
+            while True:
+                with contextlib.suppress(StoreUnavailable):
+                    found = await run_async(self._database.write(lambda one: one.version(), durable=False))
+                    if found != version:
+                        version = found
+                        self._note({served.queue.id for served in self.served.values()})
+                        self._finished(None)
+                if descriptor >= 0:
+                    await written.wait()
+                    written.clear()
+                await anyio.sleep(NOTICE_SECONDS if descriptor >= 0 else POLL_SECONDS)
+        finally:
+            if descriptor >= 0:
+                loop.remove_reader(descriptor)
+                os.close(descriptor)
 
     async def _forget(self) -> None:
         """Forget what came of submissions some days ago."""

@@ -65,6 +65,10 @@ class Transaction:
         row = self._connection.execute(SQL[statement], values).fetchone()
         return None if row is None else row[0]
 
+    def version(self) -> int:
+        """Give a number that is another one once another connection has committed something."""
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
     def count(self, statement: str, /, **values: Any) -> int:
         """Run a statement, and tell how many rows it changed."""
         return self._connection.execute(SQL[statement], values).rowcount
