@@ -86,7 +86,8 @@ class Submission:
     What is known of an event that was submitted.
 
     ``state`` is ``"waiting"`` (also between two attempts), ``"running"``, ``"done"`` or ``"failed"``; ``attempts`` how
-    often its function has come to an end with it; ``payload`` the result's JSON, ``b""`` until it is done; ``error``
+    often its function has come to an end with it; ``payload`` the result's JSON, ``b""`` until it is done and where it
+    is over 1 MB, for that is not kept; ``error``
     why the last attempt failed; ``condition`` why it was given up, in AWS's words: ``"RetriesExhausted"``,
     ``"EventAgeExceeded"`` or ``"ZeroReservedConcurrency"``. Moments are seconds since 1970.
     """
@@ -104,6 +105,10 @@ class Submission:
     @property
     def value(self) -> Any:
         """The result. Raises the error if it failed, and InvokeError if it is not finished yet."""
+        if self.state == "done" and not self.payload:
+            raise InvokeError(
+                f"submission {self.request_id} of {self.function!r} is done; its result is over 1 MB, and not kept"
+            )
         if self.state == "done":
             return decode_result(self.payload)
         if self.error is not None and self.state == "failed":

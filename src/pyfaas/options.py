@@ -314,9 +314,12 @@ def check_tenant(options: Options, tenant: Any) -> None:
 _KEY = re.compile(rf"[\x20-\x7e]{{1,{limits.KEY_CHARACTERS}}}")
 
 
+_delay = seconds(0, limits.DELAY_SECONDS)
+
+
 def check_submission(delay: Any, idempotency_key: Any) -> None:
     """Accept what ``submit`` may be given."""
-    seconds(0, limits.DELAY_SECONDS)("delay", delay)
+    _delay("delay", delay)
     if idempotency_key is not None and not (isinstance(idempotency_key, str) and _KEY.fullmatch(idempotency_key)):
         right = f"1 to {limits.KEY_CHARACTERS} printable ASCII characters, or None"
         raise refuse("idempotency_key", idempotency_key, right)

@@ -185,8 +185,9 @@ class Runtime:
                 self._pool.close(seconds)
             self._state = "closed"
         if lost:
-            told = f"{self!r} was closed with {lost} submitted events that were not run; a store=... would keep them"
-            warnings.warn(told, RuntimeWarning, stacklevel=2)
+            told = f"{self!r} was closed with {lost} submitted events that were not run"
+            hint = "leaving `with Runtime():` waits for those that are due, and a store=... keeps them all"
+            warnings.warn(f"{told}; {hint}", RuntimeWarning, stacklevel=2)
 
     async def aclose(self) -> None:
         """Do the same from async code."""

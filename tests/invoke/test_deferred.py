@@ -272,7 +272,7 @@ def test_an_event_that_another_host_accepts_is_noticed(tmp_path: Path) -> None:
 
         def accept(transaction: Transaction) -> bytes:
             to = submissions.queue_of(transaction, "echo")
-            return submissions.accept(transaction, to, "echo", raw_id, b"5", {"id": raw_id.hex()})
+            return submissions.accept(transaction, to, "echo", raw_id, b"5", json.dumps({"id": raw_id.hex()}))
 
         run_blocking(other.write(accept))
         assert ended(runtime, request_id_text(raw_id)).value == 5
@@ -360,6 +360,33 @@ def test_what_was_done_is_forgotten_after_four_days(runtime: Runtime, clock: Man
     assert run_blocking(database.write(submissions.forget)) == 1
     assert runtime.submission(first) is None
     assert now(runtime, second).value == 2
+
+
+def test_of_very_many_only_the_newest_are_known_for_more_than_an_hour(
+    runtime: Runtime, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submissions, "MANY", 2)
+    ids = []
+    for number in range(4):
+        ids.append(ended(runtime, handlers.echo.submit(number)).request_id)
+        clock.advance(1.0)
+    database = runtime._deferred._database
+    assert run_blocking(database.write(submissions.forget)) == 0
+    clock.advance(3_600.0)
+    assert run_blocking(database.write(submissions.forget)) == 2
+    assert [runtime.submission(one) is not None for one in ids] == [False, False, True, True]
+
+
+def test_a_result_that_is_too_large_is_not_kept_but_it_is_done(runtime: Runtime) -> None:
+    @function
+    def large(event: int) -> str:
+        return "x" * event
+
+    assert len(ended(runtime, large.submit(1_000_000)).value) == 1_000_000
+    told = ended(runtime, large.submit(1_048_575))
+    assert (told.state, told.payload) == ("done", b"")
+    with pytest.raises(InvokeError, match="its result is over 1 MB, and not kept"):
+        told.value  # noqa: B018
 
 
 # -- closing -----------------------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def test_jobs_that_wait_together_are_committed_together(tmp_path: Path) -> None:
     commits: list[int] = []
     commit = database._commit
 
-    def counted(answers: list[Any]) -> set[int]:
+    def counted(answers: list[Any]) -> dict[int, float]:
         commits.append(len(answers))
         return commit(answers)
 
@@ -160,7 +160,7 @@ def test_what_comes_after_closing_is_refused_and_what_came_before_is_done(databa
 
 
 def test_who_is_told_of_commits_may_fail_without_harm(database: Database, caplog: pytest.LogCaptureFixture) -> None:
-    def fail(touched: set[int]) -> None:
+    def fail(touched: dict[int, float]) -> None:
         raise ValueError(touched)
 
     database.on_touched = fail

@@ -84,7 +84,7 @@ def test_what_was_sent_is_claimed_once_in_about_the_order_in_which_it_came(desk:
 
 
 def test_a_message_tells_how_often_it_was_received_and_what_was_sent_with_it(desk: Desk) -> None:
-    (number,) = desk.send(b"1", attributes={"kind": "new"})
+    (number,) = desk.send(b"1", attributes='{"kind": "new"}')
     sent_at = desk.database.now()
     desk.clock.advance(5.0)
     first = desk.claim(seconds=10.0).messages[0]
@@ -143,7 +143,7 @@ def test_a_lease_may_be_kept_for_longer(desk: Desk) -> None:
 def test_what_is_received_too_often_goes_to_the_dead_letter_queue(desk: Desk) -> None:
     dead = desk.make("dead")
     rules = Rules(most_receives=2, dead_letter=dead)
-    desk.send(b"bad", attributes={"a": 1})
+    desk.send(b"bad", attributes='{"a": 1}')
     desk.send(b"good")
     for _ in range(2):
         assert desk.bodies(seconds=1.0, rules=rules) == [b"bad", b"good"]
@@ -201,14 +201,16 @@ def test_one_with_a_known_id_is_not_taken_again_for_five_minutes(desk: Desk) -> 
 
 
 def test_who_sends_or_gives_back_wakes_those_who_wait(desk: Desk) -> None:
-    touched: list[set[int]] = []
+    touched: list[dict[int, float]] = []
     desk.database.on_touched = touched.append
-    desk.send(b"1")
+    now = desk.database.now()
+    desk.send(b"1", delay=2.0)
+    desk.send(b"2")
     message = desk.claim().messages[0]
-    desk.put_back(message)
+    desk.put_back(message, delay=5.0)
     desk.ack(message)
     desk.count()
-    assert touched == [{desk.queue.id}, {desk.queue.id}]
+    assert touched == [{desk.queue.id: now + wait} for wait in (2.0, 0.0, 5.0)]
 
 
 def test_a_queue_keeps_its_kind(desk: Desk) -> None:

@@ -9,6 +9,7 @@ What was accepted is run at least once, whatever dies; its request id is the sam
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections.abc import Callable, Iterable
@@ -66,9 +67,9 @@ class Deferred:
         if served is None or served.function is not function:
             served = yield from self._serve(function, served)
         request_id, to = new_id(), served.queue
-        noted: dict[str, Any] = {"id": request_id.hex()}
-        noted |= {"delay": delay} if delay else {}
-        noted |= {"tenant": tenant} if tenant is not None else {}
+        noted = f'{{"id": "{request_id.hex()}"}}'
+        if delay or tenant is not None:
+            noted = json.dumps({"id": request_id.hex(), "delay": delay, "tenant": tenant})
         accepted: bytes = yield from self._database.write(
             lambda one: submissions.accept(one, to, function.name, request_id, payload, noted, delay=delay, key=key)
         )

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 30.0
 CLAIMED_AT_ONCE = 100
-NOTICE_SECONDS = 0.003  # our own writes are told too, and must not be looked at one by one
+NOTICE_SECONDS = 0.010  # between two looks: our own writes are told too
 POLL_SECONDS = 0.1
 FORGET_SECONDS, FORGET_PAUSE_SECONDS = 600.0, 0.05  # some at a time: callers wait for the writer
 STORE_SECONDS = 1.0  # before a store that failed is asked again
@@ -73,6 +73,7 @@ class Dispatch:
         finished: Callable[[bytes | None], None],
     ) -> None:
         self.served: dict[str, Served] = {}
+        self._by_queue: dict[int, Served] = {}
         self._database = database
         self._pool = pool
         self._shelf_of = shelf_of
@@ -93,6 +94,7 @@ class Dispatch:
         """Run what comes for a function, and what is there."""
         with self._lock:
             self.served[served.function.name] = served
+            self._by_queue[served.queue.id] = served
         self.start()
         self._wake()
         return served
@@ -119,8 +121,18 @@ class Dispatch:
         self._stop_at = 0.0
         self._thread = self._loop = None
 
-    def _touched(self, queues: set[int]) -> None:
-        self._in_loop(lambda: self._note(queues))
+    def _touched(self, queues: dict[int, float]) -> None:
+        """
+        Hear of a commit, in the writer's thread: wake the loop only where it sleeps for longer.
+
+        What a claim will see needs no word: its queue says "never" before the claim is put, so what comes later is
+        told.
+        """
+        for queue_id, due_at in queues.items():
+            served = self._by_queue.get(queue_id)
+            if served is not None and due_at < served.due_at:
+                self._in_loop(lambda: self._note(queues))
+                return
 
     def _wake(self) -> None:
         self._in_loop(self._woken.set)
@@ -153,11 +165,12 @@ class Dispatch:
             group.cancel_scope.cancel()
         await self._give_back()
 
-    def _note(self, queues: set[int]) -> None:
-        """In some queues something came due, or may have."""
-        for served in tuple(self.served.values()):
-            if served.queue.id in queues:
-                served.due_at = 0.0
+    def _note(self, queues: dict[int, float]) -> None:
+        """In some queues something comes due."""
+        for queue_id, due_at in queues.items():
+            served = self._by_queue.get(queue_id)
+            if served is not None and due_at < served.due_at:
+                served.due_at = due_at
                 self._woken.set()
 
     async def _claim_until_stopped(self, group: Any) -> None:
@@ -318,11 +331,9 @@ class Dispatch:
         loop = asyncio.get_running_loop()
 
         def seen() -> None:
-            changes.drain(descriptor)
+            loop.remove_reader(descriptor)  # for a while: our own writes are told too
             written.set()
 
-        if descriptor >= 0:
-            loop.add_reader(descriptor, seen)
         version = None
         try:
             while True:
@@ -330,12 +341,16 @@ class Dispatch:
                     found = await run_async(self._database.write(lambda one: one.version(), durable=False))
                     if found != version:
                         version = found
-                        self._note({served.queue.id for served in self.served.values()})
+                        self._note(dict.fromkeys(self._by_queue, 0.0))
                         self._finished(None)
-                if descriptor >= 0:
-                    await written.wait()
-                    written.clear()
-                await anyio.sleep(NOTICE_SECONDS if descriptor >= 0 else POLL_SECONDS)
+                if descriptor < 0:
+                    await anyio.sleep(POLL_SECONDS)
+                    continue
+                await anyio.sleep(NOTICE_SECONDS)
+                loop.add_reader(descriptor, seen)
+                await written.wait()
+                written.clear()
+                changes.drain(descriptor)
         finally:
             if descriptor >= 0:
                 loop.remove_reader(descriptor)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import queue
 import sqlite3
@@ -54,7 +55,7 @@ class Transaction:
     def __init__(self, connection: sqlite3.Connection, now: float) -> None:
         self._connection = connection
         self.now = now
-        self.touched: set[int] = set()  # queues in which something came due, or may have
+        self.touched: dict[int, float] = {}  # queues in which something comes due, and when
 
     def run(self, statement: str, /, **values: Any) -> list[tuple[Any, ...]]:
         """Run a statement, and give its rows."""
@@ -64,6 +65,14 @@ class Transaction:
         """Run a statement, and give the one value of its first row; None without one."""
         row = self._connection.execute(SQL[statement], values).fetchone()
         return None if row is None else row[0]
+
+    def touch(self, queue: int, due_at: float) -> None:
+        """Note that something in a queue may be claimed from then on; those who wait are told after the commit."""
+        self.touched[queue] = min(due_at, self.touched.get(queue, due_at))
+
+    def insert(self, statement: str, /, **values: Any) -> int:
+        """Run a statement that makes a row, and give its number."""
+        return self._connection.execute(SQL[statement], values).lastrowid or 0
 
     def version(self) -> int:
         """Give a number that is another one once another connection has committed something."""
@@ -99,13 +108,13 @@ class Database:
     """
     The store of one runtime; ``path`` is None for one in memory.
 
-    ``on_touched`` is called by the writer, after a commit, with the queues in which something may have come due. Raises
-    StoreUnavailable, saying why and what to do,
+    ``on_touched`` is called by the writer, after a commit, with the queues in which something comes due, and when.
+    Raises StoreUnavailable, saying why and what to do.
     """
 
     def __init__(self, path: str | None, durability: str, clock: Clock) -> None:
         self.path = path
-        self.on_touched: Callable[[set[int]], None] = lambda _: None
+        self.on_touched: Callable[[dict[int, float]], None] = lambda _: None
         self.clock = clock
         self._durability = durability
         self._synchronous = ""
@@ -191,7 +200,7 @@ class Database:
                 return
 
     def _do(self, answers: list[Answer[Any]]) -> None:
-        touched: set[int] = set()
+        touched: dict[int, float] = {}
         try:
             with self._exclusively():
                 touched = self._commit_and_tell(answers)
@@ -204,7 +213,7 @@ class Database:
             except Exception:  # noqa: BLE001 - what is in the store must not wait for who is told of it
                 _log.exception("a wake-up failed, and the store goes on; please report this")
 
-    def _commit_and_tell(self, answers: list[Answer[Any]]) -> set[int]:
+    def _commit_and_tell(self, answers: list[Answer[Any]]) -> dict[int, float]:
         """Commit them all together, or each by itself where one of them is at fault; raises what the store is."""
         try:
             touched = self._commit(answers)
@@ -212,14 +221,15 @@ class Database:
             if not _is_of_a_job(error):
                 raise
             if len(answers) > 1:
-                return set().union(*(self._commit_and_tell([answer]) for answer in answers))
+                alone = [self._commit_and_tell([answer]) for answer in answers]
+                return {queue: min(each.get(queue, math.inf) for each in alone) for each in alone for queue in each}
             self._refuse(answers, error)
-            return set()
+            return {}
         for answer in answers:
             answer.grant(answer)
         return touched
 
-    def _commit(self, answers: list[Answer[Any]]) -> set[int]:
+    def _commit(self, answers: list[Answer[Any]]) -> dict[int, float]:
         connection = self._connection
         self._sync(any(answer.durable for answer in answers))
         connection.execute("BEGIN IMMEDIATE")

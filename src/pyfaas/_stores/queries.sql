@@ -20,8 +20,7 @@ INSERT INTO queue (name, fifo) VALUES (:name, :fifo) RETURNING id;
 
 -- send: Put a message at the end of a queue.
 INSERT INTO message (queue, due_at, sent_at, "group", attributes, body)
-VALUES (:queue, :due_at, :now, :group, :attributes, :body)
-RETURNING id;
+VALUES (:queue, :due_at, :now, :group, :attributes, :body);
 
 -- claim: Lease the messages that have been due for longest, and count that they were received.
 UPDATE message
@@ -133,7 +132,12 @@ WHERE message = :message;
 -- again: Give up a lease that is still ours, and note how far it came; the message is due again then.
 UPDATE message SET due_at = :due_at, lease = 0, attributes = :attributes WHERE id = :id AND lease = :lease;
 
--- forget_submissions: Forget what was finished before, some at a time.
+-- forget_old: Forget what was finished before, some at a time.
 DELETE FROM submission WHERE message IN (
     SELECT message FROM submission WHERE finished_at <= :before ORDER BY finished_at LIMIT :count
+);
+
+-- forget_more: Forget what was finished before, but for the newest so many, some at a time.
+DELETE FROM submission WHERE message IN (
+    SELECT message FROM submission WHERE finished_at <= :before ORDER BY finished_at DESC LIMIT :count OFFSET :kept
 );

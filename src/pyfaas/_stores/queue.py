@@ -93,26 +93,30 @@ def send(
     queue: Queue,
     body: bytes,
     *,
-    attributes: Mapping[str, Any] | None = None,
+    attributes: str | None = None,
     delay: float = 0.0,
     group: str | None = None,
     duplicate_id: str | None = None,
     duplicate_seconds: float = DUPLICATE_SECONDS,
 ) -> int:
-    """Put a message in; give its number, or that of the one which was sent with this ``duplicate_id`` before."""
+    """
+    Put a message in; give its number, or that of the one which was sent with this ``duplicate_id`` before.
+
+    ``attributes`` are JSON, an object; made by the caller, for the writer has enough to do.
+    """
     now = transaction.now
     if duplicate_id is not None:
         transaction.count("forget_duplicates", now=now)
         known = transaction.one("duplicate", queue=queue.id, id=duplicate_id, now=now)
         if known is not None:
             return int(known)
-    number: int = transaction.one(
+    number = transaction.insert(
         "send",
         queue=queue.id,
         due_at=now + delay,
         now=now,
         group=group,
-        attributes=json.dumps(attributes) if attributes else None,
+        attributes=attributes,
         body=body,
     )
     if queue.fifo:
@@ -120,7 +124,7 @@ def send(
     if duplicate_id is not None:
         until = now + duplicate_seconds
         transaction.count("note_duplicate", queue=queue.id, id=duplicate_id, message=number, until=until)
-    transaction.touched.add(queue.id)
+    transaction.touch(queue.id, now + delay)
     return number
 
 
@@ -181,7 +185,7 @@ def put_back(transaction: Transaction, queue: Queue, messages: Iterable[Message]
     messages, due_at = list(messages), transaction.now + delay
     done = sum(transaction.count("put_back", id=one.id, lease=one.lease, due_at=due_at) for one in messages)
     _settle_all(transaction, queue, messages)
-    transaction.touched.add(queue.id)
+    transaction.touch(queue.id, due_at)
     return done
 
 
@@ -212,14 +216,13 @@ def _bury(transaction: Transaction, queue: Queue, messages: list[Message], to: Q
             transaction.count("open_group", queue=to.id, group=one.group, due_at=transaction.now)
     _settle_all(transaction, queue, messages)
     if messages:
-        transaction.touched.add(to.id)
+        transaction.touch(to.id, transaction.now)
 
 
 def _settle_all(transaction: Transaction, queue: Queue, messages: list[Message]) -> None:
     if queue.fifo:
         for group, _ in groupby(sorted(str(one.group) for one in messages)):
             _settle(transaction, queue, group)
-            transaction.touched.add(queue.id)
 
 
 def _settle(transaction: Transaction, queue: Queue, group: str) -> None:
@@ -231,6 +234,7 @@ def _settle(transaction: Transaction, queue: Queue, group: str) -> None:
         transaction.count("close_group", queue=queue.id, group=group)
     else:
         transaction.count("set_group", queue=queue.id, group=group, due_at=due_at)
+        transaction.touch(queue.id, due_at)
 
 
 # -- looking, and by hand ----------------------------------------------------------------------------------------------
@@ -262,5 +266,5 @@ def redrive(transaction: Transaction, queue: Queue, to: Queue, count: int) -> in
             transaction.count("open_group", queue=to.id, group=group, due_at=transaction.now)
         if queue.fifo:
             _settle(transaction, queue, group)
-    transaction.touched.add(to.id)
+    transaction.touch(to.id, transaction.now)
     return len(moved)

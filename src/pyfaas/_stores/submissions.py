@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from pyfaas import limits
 from pyfaas._stores import queue
 from pyfaas._stores.database import Transaction
 from pyfaas._stores.queue import Message, Queue
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 KEY_SECONDS = 86_400.0  # an idempotency key is known for a day
-KEPT_SECONDS = 345_600.0  # what came of it is known for four days, as long as AWS's queues keep messages
+KEPT_SECONDS = 345_600.0  # what came of it is known for four days, as long as AWS's queues keep messages,
+KEPT_IF_MANY_SECONDS, MANY = 3_600.0, 100_000  # and of more than so many for an hour
 FORGOTTEN_AT_ONCE = 1_000
 _PREFIX = "async/"
 
@@ -50,7 +52,7 @@ def accept(
     function: str,
     request_id: bytes,
     payload: bytes,
-    attributes: dict[str, Any],
+    attributes: str,
     *,
     delay: float = 0.0,
     key: str | None = None,
@@ -94,7 +96,13 @@ def finish(
     value: bytes | None = None,
     error: dict[str, Any] | None = None,
 ) -> bool:
-    """Note what came of it, and forget the message; False if another host has taken it meanwhile, and will tell."""
+    """
+    Note what came of it, and forget the message; False if another host has taken it meanwhile, and will tell.
+
+    A value over 1 MB is not kept: as large as an event may be.
+    """
+    if value is not None and len(value) > limits.ASYNC_EVENT_BYTES:
+        value = None
     if not queue.ack(transaction, of, [message]):
         return False
     told = json.dumps(error) if error else None
@@ -112,5 +120,6 @@ def finish(
 
 def forget(transaction: Transaction) -> int:
     """Forget some of what has been known for long enough; give how many they were."""
-    before = transaction.now - KEPT_SECONDS
-    return transaction.count("forget_submissions", before=before, count=FORGOTTEN_AT_ONCE)
+    now, count = transaction.now, FORGOTTEN_AT_ONCE
+    old = transaction.count("forget_old", before=now - KEPT_SECONDS, count=count)
+    return old + transaction.count("forget_more", before=now - KEPT_IF_MANY_SECONDS, kept=MANY, count=count)
