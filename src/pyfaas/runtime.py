@@ -162,7 +162,7 @@ class Runtime:
 
         self._deferred = deferred = open_deferred(self._store, self._durability, self._clock, self._pool, self._shelf)
         try:
-            deferred.serve_what_is_there(declared.values() if self._functions is None else self._functions)
+            deferred.serve(declared.values() if self._functions is None else self._functions)
         except BaseException:
             self._deferred = None
             deferred.close(0.0)

@@ -73,6 +73,12 @@ def ended(runtime: Runtime, request_id: str) -> Submission:
     return told
 
 
+def accept_echo(transaction: Transaction, raw_id: bytes) -> bytes:
+    """Accept an event as another host does, which does not run it."""
+    to = submissions.queue_of(transaction, "echo")
+    return submissions.accept(transaction, to, "echo", raw_id, b"5", json.dumps({"id": raw_id.hex()}))
+
+
 def lines(file: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
@@ -270,13 +276,32 @@ def test_an_event_that_another_host_accepts_is_noticed(tmp_path: Path) -> None:
         other = Database(str(store), "full", SystemClock())
         raw_id = os.urandom(16)
 
-        def accept(transaction: Transaction) -> bytes:
-            to = submissions.queue_of(transaction, "echo")
-            return submissions.accept(transaction, to, "echo", raw_id, b"5", json.dumps({"id": raw_id.hex()}))
-
-        run_blocking(other.write(accept))
+        run_blocking(other.write(lambda one: accept_echo(one, raw_id)))
         assert ended(runtime, request_id_text(raw_id)).value == 5
         other.close()
+
+
+def test_a_host_that_was_there_first_runs_what_another_one_submits(tmp_path: Path) -> None:
+    """The one that accepts has gone before it ran it; the store was empty when the other one came."""
+    store = tmp_path / "store.db"
+    with Runtime([handlers.echo], store=store) as worker:
+        web = Runtime([], store=store).open()
+        raw_id = os.urandom(16)
+        web_store = web._later()._database
+        run_blocking(web_store.write(lambda one: accept_echo(one, raw_id)))
+        web.close()
+        assert ended(worker, request_id_text(raw_id)).value == 5
+
+
+def test_functions_of_one_name_are_no_hindrance_to_a_store_that_nobody_submits_to(tmp_path: Path) -> None:
+    @function(name="echo")
+    def other(event: Any) -> None: ...
+
+    with Runtime([handlers.echo, other], store=tmp_path / "store.db") as runtime:
+        assert runtime.invoke(handlers.echo, 1) == 1
+        assert ended(runtime, runtime.submit(handlers.echo, 2)).value == 2
+    with pytest.raises(ConfigurationError, match="two functions are named 'echo'"):
+        Runtime([handlers.echo, other], store=tmp_path / "store.db").open()
 
 
 def test_a_host_that_only_waits_learns_what_another_finished(tmp_path: Path) -> None:

@@ -44,15 +44,28 @@ class Deferred:
         self._lock = threading.Lock()
         self._closed = False
 
-    def serve_what_is_there(self, functions: Iterable[Function[Any, Any]]) -> None:
-        """Run what the store holds for these. Raises StoreUnavailable, and ConfigurationError for a name of two."""
-        known: dict[str, Function[Any, Any]] = {}
+    def serve(self, functions: Iterable[Function[Any, Any]]) -> None:
+        """
+        Run what the store holds for these, and what other hosts put there from now on.
+
+        Several of one name (``handler`` is a common one) are not served, for nobody has submitted to them yet. Raises
+        StoreUnavailable, and ConfigurationError where somebody has.
+        """
         there = run_blocking(self._database.write(submissions.queues, durable=False))
+        known: dict[str, Function[Any, Any]] = {}
+        shared: set[str] = set()
         for function in functions:
+            other = known.setdefault(function.name, function)
             if function.name in there:
-                _refuse_namesake(known.setdefault(function.name, function), function)
-        for name, function in known.items():
-            self._dispatch.serve(Served(function, there[name]))
+                _refuse_namesake(other, function)
+            if not _is_same(other, function):
+                shared.add(function.name)
+        names = known.keys() - shared
+        found = run_blocking(
+            self._database.write(lambda one: {name: submissions.queue_of(one, name) for name in names}, durable=False)
+        )
+        for name, of in found.items():
+            self._dispatch.serve(Served(known[name], of))
 
     def submit(
         self, function: Function[Any, Any], payload: bytes, *, tenant: str | None, delay: float, key: str | None
@@ -176,9 +189,14 @@ def _submission(record: Record) -> Submission:
     )
 
 
+def _is_same(one: Function[Any, Any], other: Function[Any, Any]) -> bool:
+    """Tell whether they are one function, perhaps declared anew."""
+    return (one.module, one.qualname) == (other.module, other.qualname)
+
+
 def _refuse_namesake(one: Function[Any, Any], other: Function[Any, Any]) -> None:
-    first, second = (f"{function.module}.{function.qualname}" for function in (one, other))
-    if first != second:
+    if not _is_same(one, other):
+        first, second = (f"{function.module}.{function.qualname}" for function in (one, other))
         raise ConfigurationError(
             f"two functions are named {one.name!r} ({first} and {second}): what is submitted is kept under that name, "
             "so give one of them another, @function(name=...)"
