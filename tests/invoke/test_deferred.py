@@ -402,6 +402,20 @@ def test_of_very_many_only_the_newest_are_known_for_more_than_an_hour(
     assert [runtime.submission(one) is not None for one in ids] == [False, False, True, True]
 
 
+def test_what_has_a_key_is_known_for_as_long_as_its_key(
+    runtime: Runtime, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the same key would give the id of an event that nobody runs."""
+    monkeypatch.setattr(submissions, "MANY", 0)
+    first = handlers.echo.submit(1, idempotency_key="order 5")
+    assert ended(runtime, first).value == 1
+    clock.advance(3_600.0)
+    database = runtime._deferred._database
+    assert run_blocking(database.write(submissions.forget)) == 0
+    assert handlers.echo.submit(1, idempotency_key="order 5") == first
+    assert now(runtime, first).value == 1
+
+
 def test_a_result_that_is_too_large_is_not_kept_but_it_is_done(runtime: Runtime) -> None:
     @function
     def large(event: int) -> str:

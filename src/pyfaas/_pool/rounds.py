@@ -43,6 +43,7 @@ class Rounds:
         self._pool = pool
         self._ungrouped: list[Sandbox] = []
         self._idle_at = 0.0  # when to look at what is idle
+        self._hurried = False
         self._seen_at_rest = -1  # the number of calls, when all were over and what is idle was looked at
 
     @property
@@ -60,7 +61,7 @@ class Rounds:
         pool = self._pool
         with pool.lock:
             due = [sandbox.due_at + sandbox.grace - now for sandbox in pool.running]
-            change = now + TICK_SECONDS if ticking else pool.ledger.next_change()
+            change = None if ticking else pool.ledger.next_change()
         if ticking:
             self._idle_at = min(self._idle_at, now + TICK_SECONDS)
         else:
@@ -72,8 +73,8 @@ class Rounds:
         return min(due, default=None)
 
     def hurry(self) -> None:
-        """Look at what is idle the next time too."""
-        self._idle_at = 0.0
+        """Look at what is idle the next time too; said by others, while the watch says when it is due."""
+        self._hurried = True
 
     def tick(self, now: float) -> None:
         """Look at everything once."""
@@ -81,7 +82,8 @@ class Rounds:
         for sandbox in tuple(pool.running):
             self._look_at(sandbox, now)
         self._look_at_begun(now)
-        if now >= self._idle_at:
+        if self._hurried or now >= self._idle_at:
+            self._hurried = False
             self._idle_at = math.inf  # until it is asked for when to come again
             self._look_at_idle(now)
         if pool.supply.dying:

@@ -137,7 +137,10 @@ DELETE FROM submission WHERE message IN (
     SELECT message FROM submission WHERE finished_at <= :before ORDER BY finished_at LIMIT :count
 );
 
--- forget_more: Forget what was finished before, but for the newest so many, some at a time.
+-- forget_more: Forget what was finished before, but for the newest so many and those whose key is known, some at a time.
 DELETE FROM submission WHERE message IN (
-    SELECT message FROM submission WHERE finished_at <= :before ORDER BY finished_at DESC LIMIT :count OFFSET :kept
+    SELECT message FROM submission
+    WHERE finished_at <= :before
+        AND NOT EXISTS (SELECT 1 FROM duplicate WHERE duplicate.message = submission.message)
+    ORDER BY finished_at DESC LIMIT :count OFFSET :kept
 );

@@ -49,6 +49,7 @@ CREATE TABLE duplicate (
 ) WITHOUT ROWID;
 
 CREATE INDEX duplicate_until ON duplicate (until);
+CREATE INDEX duplicate_message ON duplicate (message);
 
 -- What was accepted to be run later, and what came of it; its message is there until then.
 CREATE TABLE submission (
