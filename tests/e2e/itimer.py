@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
 
 SECONDS = 0.010
 strikes = 0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A signal that strikes while a loop closes finds its wake-up socket closed; Python says so and goes on. Not by -W:
+    # that takes its texts literally, and can hold no colon.
+    text = "Exception ignored (in|when trying to write to the signal wakeup fd). None"
+    config.addinivalue_line("filterwarnings", f"ignore:{text}:pytest.PytestUnraisableExceptionWarning")
 
 
 def pytest_sessionstart() -> None:

@@ -15,8 +15,6 @@ ROOT = str(Path(TESTS).parent)
 
 def run_under_timer(host: Host, *tests: str, seconds: float) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "e2e.itimer", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    # A signal that strikes while a loop closes finds its wake-up socket closed; Python says so and goes on.
-    command += ["-W", "ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning"]
     out = host.run("/bin/sh", "-c", f'cd "{ROOT}" && exec "$@"', "sh", *command, *tests, seconds=seconds)
     found = re.search(r"the timer struck (\d+) times", out)
     assert found is not None, out
