@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
-from typing import Any
 
 from benchmarks.later_acts import STORES, THREADS
-from benchmarks.measure import ROOT, Chapter, Promise, environment, milli, percentile, times
+from benchmarks.measure import Chapter, Promise, act, milli, percentile, times
 
 RULES = 10_000
 
@@ -24,14 +20,8 @@ def run(rounds: int, *, quick: bool) -> Chapter:
     return chapter
 
 
-def _act(what: str, *arguments: str) -> Any:
-    command = [sys.executable, "-m", "benchmarks.later_acts", what, *arguments]
-    ran = subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, text=True, timeout=300)
-    return json.loads(ran.stdout)
-
-
 def _accepted(chapter: Chapter, rounds: int, seconds: str) -> None:
-    turns = [{store: _act("accept", store, seconds) for store in STORES} for _ in range(rounds)]
+    turns = [{store: act("benchmarks.later_acts", "accept", store, seconds) for store in STORES} for _ in range(rounds)]
     alone, together = (
         {store: statistics.median(turn[store][kind] for turn in turns) for store in STORES}
         for kind in ("alone", "together")
@@ -64,7 +54,7 @@ def _accepted(chapter: Chapter, rounds: int, seconds: str) -> None:
 
 def _begun(chapter: Chapter, rounds: int, calls: str) -> None:
     for kind, target, told in (("file", 0.005, "`full`"), ("memory", 0.001, "in memory")):
-        found = [seconds for _ in range(rounds) for seconds in _act("begin", kind, calls)]
+        found = [seconds for _ in range(rounds) for seconds in act("benchmarks.later_acts", "begin", kind, calls)]
         p50 = statistics.median(found)
         chapter.promises.append(
             Promise(
@@ -78,7 +68,9 @@ def _begun(chapter: Chapter, rounds: int, calls: str) -> None:
 
 
 def _done(chapter: Chapter, rounds: int, count: str) -> None:
-    rates = {kind: [_act("done", kind, count) for _ in range(rounds)] for kind in ("file", "memory")}
+    rates = {
+        kind: [act("benchmarks.later_acts", "done", kind, count) for _ in range(rounds)] for kind in ("file", "memory")
+    }
     file, memory = (statistics.median(rates[kind]) for kind in ("file", "memory"))
     chapter.tables.append(
         (
@@ -92,7 +84,7 @@ def _done(chapter: Chapter, rounds: int, count: str) -> None:
 
 
 def _matched(chapter: Chapter, rounds: int, events: str) -> None:
-    turns = [_act("match", str(RULES), events) for _ in range(rounds)]
+    turns = [act("benchmarks.later_acts", "match", str(RULES), events) for _ in range(rounds)]
     rate = statistics.median(turn["rate"] for turn in turns)
     chapter.promises.append(
         Promise(

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
-from typing import Any
 
 from benchmarks import keepalive
-from benchmarks.measure import ROOT, Chapter, Promise, environment, milli, percentile, times
+from benchmarks.measure import Chapter, Promise, act, milli, percentile, times
 
 MB = 1_048_576
 
@@ -27,14 +23,8 @@ def run(rounds: int, *, quick: bool) -> Chapter:
     return chapter
 
 
-def _act(what: str, number: int) -> Any:
-    command = [sys.executable, "-m", "benchmarks.many_acts", what, str(number)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, text=True, timeout=300)
-    return json.loads(done.stdout)
-
-
 def _confined(chapter: Chapter, rounds: int, calls: int) -> None:
-    turns = [_act("confined", calls) for _ in range(rounds)]
+    turns = [act("benchmarks.many_acts", "confined", calls) for _ in range(rounds)]
     ratio = statistics.median(statistics.median(one["on"]) / statistics.median(one["off"]) for one in turns)
     chapter.promises.append(
         Promise("warm `invoke` with everything on by confinement off", "at most 1.05 ×", times(ratio), ratio <= 1.05)
@@ -43,7 +33,7 @@ def _confined(chapter: Chapter, rounds: int, calls: int) -> None:
 
 
 def _preloaded(chapter: Chapter, rounds: int, calls: int) -> None:
-    starts = [seconds for _ in range(rounds) for seconds in _act("preloaded", calls)]
+    starts = [seconds for _ in range(rounds) for seconds in act("benchmarks.many_acts", "preloaded", calls)]
     for percent, target in ((50, 0.003), (99, 0.010)):
         measured = percentile(starts, percent)
         promise = f"a new sandbox for each call, one standing by, everything on, NumPy preloaded, p{percent}"
@@ -53,7 +43,7 @@ def _preloaded(chapter: Chapter, rounds: int, calls: int) -> None:
 
 
 def _snapped(chapter: Chapter, rounds: int, calls: int) -> None:
-    turns = [_act("snapped", calls) for _ in range(rounds)]
+    turns = [act("benchmarks.many_acts", "snapped", calls) for _ in range(rounds)]
     alone, together = ([seconds for one in turns for seconds in one[kind]] for kind in ("alone", "together"))
     p50 = statistics.median(alone)
     chapter.promises.append(
@@ -68,7 +58,7 @@ def _snapped(chapter: Chapter, rounds: int, calls: int) -> None:
 
 
 def _thousand(chapter: Chapter, count: int) -> None:
-    found = _act("thousand", count)
+    found = act("benchmarks.many_acts", "thousand", count)
     private = statistics.median(found["private"]) / MB
     tables = statistics.median(found["page tables"]) / 1024
     p99 = percentile(found["spawns"], 99)
@@ -91,7 +81,7 @@ def _thousand(chapter: Chapter, count: int) -> None:
 
 
 def _sleepers(chapter: Chapter, count: int) -> None:
-    found = _act("sleepers", count)
+    found = act("benchmarks.many_acts", "sleepers", count)
     measured = f"{found['warm']:.2f} s (with no sandbox there before: {found['cold']:.2f} s)"
     chapter.promises.append(
         Promise(
@@ -105,7 +95,7 @@ def _sleepers(chapter: Chapter, count: int) -> None:
 
 
 def _burst(chapter: Chapter, count: int) -> None:
-    found = _act("burst", count)
+    found = act("benchmarks.many_acts", "burst", count)
     ratio = found["smallest"] / found["fair"]
     most, least = found["sizes"]
     measured = f"{times(ratio)} ({found['smallest']:.2f} s by {found['fair']:.2f} s, of {found['whole']:.2f} s in all)"

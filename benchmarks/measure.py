@@ -8,14 +8,17 @@ told: the machine's moods (clock, neighbours, which CPU a worker woke on) then m
 from __future__ import annotations
 
 import gzip
+import json
 import math
 import os
 import platform
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -126,6 +129,13 @@ def environment() -> dict[str, str]:
     An installed package comes compiled, and Python keeps what it compiles unless it is told not to.
     """
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def act(module: str, what: str, *arguments: object) -> Any:
+    """Run one of a module's acts in a process of its own, and give what it printed as JSON."""
+    command = [sys.executable, "-m", module, what, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, text=True, timeout=300)
+    return json.loads(done.stdout)
 
 
 # -- the machine -------------------------------------------------------------------------------------------------------

@@ -116,6 +116,19 @@ class Submission:
         raise InvokeError(f"submission {self.request_id} of {self.function!r} is not finished: it is {self.state}")
 
 
+def tell_of(error: PyfaasError) -> dict[str, Any]:
+    """Write down an error, as JSON; ``error_of`` reads it."""
+    if isinstance(error, FunctionError):
+        return {
+            "kind": type(error).__name__,
+            "message": error.message,
+            "error_type": error.error_type,
+            "stack_trace": error.stack_trace,
+            "remote_traceback": error.remote_traceback,
+        }
+    return {"kind": type(error).__name__, "message": str(error)}
+
+
 def error_of(told: dict[str, Any], request_id: str) -> PyfaasError:
     """Make the error again that was written down when an attempt failed, or say why there was none."""
     kind = getattr(errors, told.get("kind", ""), None)

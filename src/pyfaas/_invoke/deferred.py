@@ -22,7 +22,8 @@ from pyfaas._invoke.dispatch import Dispatch, Served
 from pyfaas._invoke.ids import new_id
 from pyfaas._records import Submission, error_of
 from pyfaas._stores import queue, submissions
-from pyfaas._stores.database import Database
+from pyfaas._stores.database import Database, Transaction
+from pyfaas._stores.queue import Queue
 from pyfaas._stores.submissions import Record
 from pyfaas._waits import Later, Trip, run_blocking
 from pyfaas.context import request_id_text
@@ -51,20 +52,19 @@ class Deferred:
         Several of one name (``handler`` is a common one) are not served, for nobody has submitted to them yet. Raises
         StoreUnavailable, and ConfigurationError where somebody has.
         """
-        there = run_blocking(self._database.write(submissions.queues, durable=False))
         known: dict[str, Function[Any, Any]] = {}
-        shared: set[str] = set()
+        shared: dict[str, Function[Any, Any]] = {}
         for function in functions:
-            other = known.setdefault(function.name, function)
-            if function.name in there:
-                _refuse_namesake(other, function)
-            if not _is_same(other, function):
-                shared.add(function.name)
-        names = known.keys() - shared
-        found = run_blocking(
-            self._database.write(lambda one: {name: submissions.queue_of(one, name) for name in names}, durable=False)
-        )
-        for name, of in found.items():
+            if not _is_same(known.setdefault(function.name, function), function):
+                shared[function.name] = function
+
+        def job(transaction: Transaction) -> dict[str, Queue]:
+            there = submissions.queues(transaction)
+            for name in shared.keys() & there.keys():
+                _refuse_namesake(known[name], shared[name])
+            return {name: there.get(name) or submissions.queue_of(transaction, name) for name in known.keys() - shared}
+
+        for name, of in run_blocking(self._database.write(job, durable=False)).items():
             self._dispatch.serve(Served(known[name], of))
 
     def submit(

@@ -27,11 +27,12 @@ import attrs
 from pyfaas._invoke import retries
 from pyfaas._invoke.direct import Ending, run
 from pyfaas._invoke.retries import Again, Over
+from pyfaas._records import tell_of
 from pyfaas._stores import changes, queue, submissions
 from pyfaas._stores.database import Database, Transaction
 from pyfaas._stores.queue import Message, Queue
 from pyfaas._waits import run_async
-from pyfaas.errors import FunctionError, PyfaasError, StoreUnavailable
+from pyfaas.errors import PyfaasError, StoreUnavailable
 from pyfaas.functions import Function
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ class Dispatch:
     async def _go_on(
         self, served: Served, message: Message, decided: Again | Over, error: PyfaasError, noted: dict[str, Any]
     ) -> None:
-        told = tell(error)
+        told = tell_of(error)
         message = message._replace(attributes=noted)
         if isinstance(decided, Over):
             await self._finish(served, message, submissions.FAILED, error={**told, **decided._asdict()})
@@ -363,16 +364,3 @@ class Dispatch:
             with contextlib.suppress(StoreUnavailable):
                 forgotten = await run_async(self._database.write(submissions.forget, durable=False))
             await anyio.sleep(FORGET_SECONDS if not forgotten else FORGET_PAUSE_SECONDS)
-
-
-def tell(error: PyfaasError) -> dict[str, Any]:
-    """Write down an error, for the store; ``_records.error_of`` reads it."""
-    if isinstance(error, FunctionError):
-        return {
-            "kind": type(error).__name__,
-            "message": error.message,
-            "error_type": error.error_type,
-            "stack_trace": error.stack_trace,
-            "remote_traceback": error.remote_traceback,
-        }
-    return {"kind": type(error).__name__, "message": str(error)}

@@ -42,7 +42,7 @@ UPDATE message SET due_at = :due_at WHERE id = :id AND lease = :lease;
 
 -- move: Put a message that is leased by us at the end of another queue, as if it had never been received.
 UPDATE message
-SET queue = :to, due_at = :now, lease = 0, receives = 0, first_received_at = NULL, attributes = :attributes
+SET queue = :to, due_at = :now, lease = 0, receives = 0, first_received_at = NULL
 WHERE id = :id AND lease = :lease;
 
 -- next_due: Tell when the next message of a queue may be claimed.
@@ -52,9 +52,6 @@ SELECT min(due_at) FROM message WHERE queue = :queue;
 SELECT count(*) FILTER (WHERE due_at <= :now), count(*) FILTER (WHERE due_at > :now AND lease != 0),
     count(*) FILTER (WHERE due_at > :now AND lease = 0)
 FROM message WHERE queue = :queue;
-
--- oldest: Tell when the message was sent that has been due for longest.
-SELECT sent_at FROM message WHERE queue = :queue AND due_at <= :now ORDER BY due_at LIMIT 1;
 
 -- purge: Forget all messages of a queue.
 DELETE FROM message WHERE queue = :queue;

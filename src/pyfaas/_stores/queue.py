@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
 from typing import Any, NamedTuple
 
 from pyfaas._stores.database import Transaction
@@ -59,8 +58,8 @@ class Rules(NamedTuple):
     """
     What becomes of messages that are not done in time.
 
-    After ``most_receives`` (None: never) one goes to ``dead_letter``, or is dropped without one; so does none after
-    ``retention`` seconds: it is dropped.
+    After ``most_receives`` (None: any number) one goes to ``dead_letter``, or is dropped where there is none. After
+    ``retention`` seconds it is dropped.
     """
 
     most_receives: int | None = None
@@ -136,16 +135,18 @@ def claim(transaction: Transaction, queue: Queue, count: int, seconds: float, ru
         found = list(_lease(transaction, queue, missing, seconds))
         if not found:
             break
-        expired = [one for one in found if one.sent_at + rules.retention <= transaction.now]
-        late = {one.id for one in expired}
-        most = rules.most_receives
-        dead = [] if most is None else [one for one in found if one.receives > most and one.id not in late]
-        gone = late | {one.id for one in dead}
-        ack(transaction, queue, expired)
-        _bury(transaction, queue, dead, rules.dead_letter)
-        claimed.messages.extend(one for one in found if one.id not in gone)
-        claimed.dead.extend(dead)
-        claimed.expired.extend(expired)
+        sorted_out = Claimed([], [], [])
+        for message in found:
+            if message.sent_at + rules.retention <= transaction.now:
+                sorted_out.expired.append(message)
+            elif rules.most_receives is not None and message.receives > rules.most_receives:
+                sorted_out.dead.append(message)
+            else:
+                sorted_out.messages.append(message)
+        ack(transaction, queue, sorted_out.expired)
+        _bury(transaction, queue, sorted_out.dead, rules.dead_letter)
+        for all_of, new in zip(claimed, sorted_out, strict=True):
+            all_of.extend(new)
     return claimed
 
 
@@ -174,19 +175,14 @@ def _messages(rows: list[tuple[Any, ...]], lease: int) -> list[Message]:
 
 def ack(transaction: Transaction, queue: Queue, messages: Iterable[Message]) -> int:
     """Forget messages; give how many of the leases were still ours."""
-    messages = list(messages)
-    done = sum(transaction.count("ack", id=one.id, lease=one.lease) for one in messages)
-    _settle_all(transaction, queue, messages)
-    return done
+    return _with_leases(transaction, "ack", queue, messages)
 
 
 def put_back(transaction: Transaction, queue: Queue, messages: Iterable[Message], delay: float = 0.0) -> int:
     """Give up leases; the messages are due after ``delay`` seconds. Give how many leases were still ours."""
-    messages, due_at = list(messages), transaction.now + delay
-    done = sum(transaction.count("put_back", id=one.id, lease=one.lease, due_at=due_at) for one in messages)
-    _settle_all(transaction, queue, messages)
+    due_at = transaction.now + delay
     transaction.touch(queue.id, due_at)
-    return done
+    return _with_leases(transaction, "put_back", queue, messages, due_at=due_at)
 
 
 def again(transaction: Transaction, message: Message, attributes: Mapping[str, Any], delay: float) -> bool:
@@ -197,32 +193,31 @@ def again(transaction: Transaction, message: Message, attributes: Mapping[str, A
 
 def extend(transaction: Transaction, queue: Queue, messages: Iterable[Message], seconds: float) -> int:
     """Keep leases for so many seconds from now on; give how many were still ours."""
-    messages, due_at = list(messages), transaction.now + seconds
-    done = sum(transaction.count("extend", id=one.id, lease=one.lease, due_at=due_at) for one in messages)
-    _settle_all(transaction, queue, messages)
-    return done
+    return _with_leases(transaction, "extend", queue, messages, due_at=transaction.now + seconds)
 
 
 def _bury(transaction: Transaction, queue: Queue, messages: list[Message], to: Queue | None) -> None:
+    """Move messages that were just leased, or drop them where there is no queue for them."""
     if to is None:
         ack(transaction, queue, messages)
-        return
-    for one in messages:
-        attributes = json.dumps(one.attributes) if one.attributes else None
-        moved = transaction.count(
-            "move", id=one.id, lease=one.lease, to=to.id, now=transaction.now, attributes=attributes
-        )
-        if moved and to.fifo:
-            transaction.count("open_group", queue=to.id, group=one.group, due_at=transaction.now)
-    _settle_all(transaction, queue, messages)
-    if messages:
+    elif messages:
+        _with_leases(transaction, "move", queue, messages, to=to.id, now=transaction.now)
+        for group in {one.group for one in messages} if to.fifo else ():
+            transaction.count("open_group", queue=to.id, group=group, due_at=transaction.now)
         transaction.touch(to.id, transaction.now)
 
 
-def _settle_all(transaction: Transaction, queue: Queue, messages: list[Message]) -> None:
-    if queue.fifo:
-        for group, _ in groupby(sorted(str(one.group) for one in messages)):
-            _settle(transaction, queue, group)
+def _with_leases(
+    transaction: Transaction, statement: str, queue: Queue, messages: Iterable[Message], **values: Any
+) -> int:
+    """Do the same to each message whose lease is still ours, and give how many they were."""
+    done, groups = 0, set()
+    for one in messages:
+        done += transaction.count(statement, id=one.id, lease=one.lease, **values)
+        groups.add(one.group)
+    for group in groups if queue.fifo else ():
+        _settle(transaction, queue, str(group))
+    return done
 
 
 def _settle(transaction: Transaction, queue: Queue, group: str) -> None:
