@@ -13,7 +13,8 @@ import pyfaas
 from support import SOURCE, output_of
 
 NAMES = {
-    "AccessDenied", "BadResponse", "CannotConfine", "ConfigurationError", "Context", "EngineUnavailable",
+    "AccessDenied", "BadResponse", "Bus", "CannotConfine", "ConfigurationError", "Context", "EngineUnavailable",
+    "EventSourceMapping", "Queue", "Topic", "bus", "queue", "topic",
     "EventExpired", "FixedTime", "Function", "FunctionError", "FunctionNotFound", "FunctionStatistics",
     "GreedyDual", "HandlerFailed", "Holding", "HostError", "HybridHistogram", "InitFailed", "InternalError",
     "InvalidEvent", "InvokeError", "OutOfMemory", "Outcome", "PayloadTooLarge", "PyfaasError", "Report", "Runtime",

@@ -34,6 +34,7 @@ def refused(**options: Any) -> str:
 
 
 SECONDS = "must be a number of seconds from {} to {}"
+TRIGGERS = "a queue, a topic, orders.batches(...), shop.rule(...), or a list of such"
 WRONG: list[tuple[str, list[Any], str]] = [
     ("name", ["", "a b", "ä", "a" * 65, "a.b", None, 1], "must be 1 to 64 letters, digits, hyphens and underscores"),
     ("memory", [127, 10_241, 128.0, "128", None, True], "must be a whole number from 128 to 10,240"),
@@ -41,6 +42,7 @@ WRONG: list[tuple[str, list[Any], str]] = [
     ("environment", [None, ["A=1"], "A=1"], "must be a dict of text to text"),
     ("ephemeral_storage", [511, 10_241, None, 512.5], "must be a whole number from 512 to 10,240"),
     ("cpu", [0, -1, "all", 65, True, float("nan")], 'must be a number of vCPUs above 0, "proportional" or None'),
+    ("trigger", ["GET /", 7, {"a": 1}], f"must be {TRIGGERS}"),
     ("cpu_seconds", [0, -1, "1", True, float("nan")], SECONDS.format("0.05", "1e+06") + " or None"),
     ("network", [None, 0, 1, "yes"], "must be True or False"),
     ("reads", ["/etc", None, {"/etc"}], "must be a list"),
@@ -94,7 +96,6 @@ def test_a_value_within_its_range_is_kept(field: str, value: Any) -> None:
 
 
 LATER: dict[str, Any] = {
-    "trigger": "GET /",
     "allow": ["queue:a:send"],
     "on_success": "queue",
     "on_failure": "queue",

@@ -340,6 +340,20 @@ async def test_a_blocking_wait_for_a_turn_on_a_thread_with_a_loop_raises() -> No
     assert not await anyio.to_thread.run_sync(in_event_loop)
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_turn_may_be_granted_when_the_loop_has_ended(backend: str) -> None:
+    """Whoever grants it has others to serve."""
+    turn = Turn()
+
+    async def give_up() -> None:
+        with anyio.move_on_after(0.01):
+            await run_async(turn_of(turn))
+
+    anyio.run(give_up, backend=backend)
+    turn.grant("late")
+    assert turn.granted == "late"
+
+
 @pytest.mark.parametrize("what", ["Channel(socket.socketpair()[0])", "Turn()"])
 def test_ctrl_c_ends_a_wait(what: str) -> None:
     """In a process of its own, for the signal comes again and again: one may fall between two steps of the wait."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyfaas._pool.keepalive import FixedTime, GreedyDual
     from pyfaas._pool.statistics import FunctionStatistics, RuntimeStatistics
     from pyfaas._records import Outcome, Report, Submission
+    from pyfaas._sources.opened import EventSourceMapping
     from pyfaas.context import Context
     from pyfaas.errors import (
         AccessDenied,
@@ -44,12 +45,15 @@ if TYPE_CHECKING:
         TimedOut,
     )
     from pyfaas.functions import Function, function
+    from pyfaas.resources import Bus, Queue, Topic, bus, queue, topic
     from pyfaas.runtime import Runtime
 
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
     "pyfaas.functions": ("Function", "function"),
+    "pyfaas.resources": ("Bus", "Queue", "Topic", "bus", "queue", "topic"),
+    "pyfaas._sources.opened": ("EventSourceMapping",),
     "pyfaas.runtime": ("Runtime",),
     "pyfaas.context": ("Context",),
     "pyfaas._records": ("Outcome", "Report", "Submission"),
@@ -86,11 +90,13 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "AccessDenied",
     "BadResponse",
+    "Bus",
     "CannotConfine",
     "ConfigurationError",
     "Context",
     "EngineUnavailable",
     "EventExpired",
+    "EventSourceMapping",
     "FixedTime",
     "Function",
     "FunctionError",
@@ -109,6 +115,7 @@ __all__ = [
     "Outcome",
     "PayloadTooLarge",
     "PyfaasError",
+    "Queue",
     "Report",
     "Runtime",
     "RuntimeStatistics",
@@ -117,8 +124,12 @@ __all__ = [
     "Submission",
     "Throttled",
     "TimedOut",
+    "Topic",
     "__version__",
+    "bus",
     "function",
+    "queue",
+    "topic",
 ]
 
 
@@ -126,7 +137,7 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'pyfaas' has no attribute {name!r}")
-    if home in ("pyfaas.functions", "pyfaas.runtime"):
+    if home in ("pyfaas.functions", "pyfaas.resources", "pyfaas.runtime"):
         from pyfaas import _port
 
         _port.provide_default(_default_runtime)

@@ -53,9 +53,18 @@ class Port(Protocol):
         tenant: str | None = None,
     ) -> Awaitable[str]: ...
     def function_statistics(self, function: Any) -> Any: ...
+    def send(self, to: Any, what: Any) -> Any: ...
+    def asend(self, to: Any, what: Any) -> Awaitable[Any]: ...
+    def ask(self, of: Any, verb: str, *arguments: Any) -> Any: ...
 
 
 entered: ContextVar[Port | None] = ContextVar("pyfaas_runtime", default=None)
+
+in_sandbox = False
+"""Whether this process is a sandbox: what it declares the host has looked at."""
+
+declarations = 0
+"""Counts what has been declared; whoever wants to know it all looks again when this is another number."""
 
 _opened: list[Port] = []
 _only: Port | None = None
@@ -67,6 +76,12 @@ def provide_default(make: Callable[[], Port]) -> None:
     """Say how the default runtime is made; it is made when the first call finds no open one."""
     global _make_default
     _make_default = make
+
+
+def declared_more() -> None:
+    """Note that something was declared."""
+    global declarations
+    declarations += 1
 
 
 def opened(port: Port) -> None:

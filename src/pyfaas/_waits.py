@@ -13,6 +13,7 @@ as much. An async caller tries, spins over a few turns of the loop, and only the
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import sys
@@ -433,7 +434,12 @@ class Turn:
             trio = sys.modules["trio"]
             event = trio.Event()
             soon = trio.lowlevel.current_trio_token().run_sync_soon
-        self._wake = lambda: soon(event.set)
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+                soon(event.set)
+
+        self._wake = wake
         if self.granted is None:
             await event.wait()
         return self.granted

@@ -296,14 +296,15 @@ def function(handler: Any = None, /, **options: Any) -> Any:
       MaximumEventAgeInSeconds)
     - ``max_invocations``: after so many the sandbox is replaced
     - ``description``: up to 256 characters
+    - ``trigger``: what runs it besides calls: a queue, a topic, a rule of a bus, or a list of such
 
-    ``trigger, allow, on_success, on_failure, dead_letter, idempotency, layers`` are checked, and refused as not
+    ``allow, on_success, on_failure, dead_letter, idempotency, layers`` are checked, and refused as not
     available yet.
 
     Raises ConfigurationError naming the field, the value and what would be right.
     """
     if handler is None:
-        Options(**{"name": "function", **options})  # so that a wrong option shows at its own line
+        Options(**{"name": "function", **_with_triggers(options)})  # so that a wrong option shows at its own line
         return functools.partial(_declare, options)
     return _declare(options, handler)
 
@@ -326,7 +327,7 @@ def _declare(options: dict[str, Any], handler: Any, /) -> Function[Any, Any]:
     qualname = named.__qualname__
     made: Function[Any, Any] = Function(
         handler,
-        Options(**{"name": _default_name(qualname), **options}),
+        Options(**{"name": _default_name(qualname), **_with_triggers(options)}),
         module,
         qualname,
         _takes_context(handler, qualname),
@@ -334,7 +335,17 @@ def _declare(options: dict[str, Any], handler: Any, /) -> Function[Any, Any]:
     )
     if "<" not in qualname:
         declared[module, qualname] = made
+        _port.declared_more()
     return made
+
+
+def _with_triggers(options: dict[str, Any]) -> dict[str, Any]:
+    """Make triggers of what stands after ``trigger=``."""
+    if options.get("trigger") is None:
+        return options
+    from pyfaas.triggers import checked_triggers
+
+    return {**options, "trigger": checked_triggers(options["trigger"], options.get("timeout", Options.timeout))}
 
 
 def _default_name(qualname: str) -> str:

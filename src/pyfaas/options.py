@@ -166,7 +166,7 @@ class Options:
     """
 
     name: str
-    trigger: Any = None
+    trigger: Any = ()
     memory: int = 128
     timeout: float = 3
     environment: Mapping[str, str] = MappingProxyType({})
@@ -225,7 +225,6 @@ class Options:
     # What is checked like the others and has no machinery yet.
     LATER: ClassVar[frozenset[str]] = frozenset(
         {
-            "trigger",
             "allow",
             "on_success",
             "on_failure",

@@ -19,7 +19,7 @@ import types
 import warnings
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextvars import Token
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyfaas import _port, limits
 from pyfaas._clock import Clock
@@ -38,6 +38,7 @@ from pyfaas.errors import (
 )
 from pyfaas.functions import Function, declared
 from pyfaas.options import Check, a_clock, check_submission, check_tenant, one_of, seconds, store_path, whole
+from pyfaas.resources import Handle
 
 if sys.platform != "win32":
     from pyfaas._confine.plan import Holding, missing
@@ -48,6 +49,9 @@ if sys.platform != "win32":
     from pyfaas._pool.statistics import FunctionStatistics, RuntimeStatistics
     from pyfaas._sandbox.sandbox import Lost
     from pyfaas._telemetry.logs import compose_log
+
+if TYPE_CHECKING:
+    from pyfaas._sources.opened import EventSourceMapping
 
 Event = TypeVar("Event")
 Result = TypeVar("Result")
@@ -127,6 +131,8 @@ class Runtime:
         self._durability = durability
         self._clock = clock
         self._deferred: Any = None
+        self._sources: Any = None
+        self._seen = 0  # of what was declared
         self._keep_alive = policy_of(keep_alive)
         self._functions = _only_these(functions)
         self._number = next(_numbers)
@@ -149,7 +155,7 @@ class Runtime:
                     keep_alive=self._keep_alive,
                     confinement=self._confinement,
                 )
-                if self._store is not None:
+                if self._store is not None or any(one.options.trigger for one in self._functions_now()):
                     self._open_store()
                 self._state = "open"
                 _port.opened(self)
@@ -159,14 +165,20 @@ class Runtime:
     def _open_store(self) -> None:
         """Open the store, and begin with what it holds. Raises StoreUnavailable."""
         from pyfaas._invoke.deferred import open_deferred  # with SQLite and asyncio, which other callers do not need
+        from pyfaas._sources.opened import Sources
 
         self._deferred = deferred = open_deferred(self._store, self._durability, self._clock, self._pool, self._shelf)
+        self._seen = _port.declarations
         try:
-            deferred.serve(declared.values() if self._functions is None else self._functions)
+            self._sources = Sources(deferred)
+            self._sources.open(self._functions_now())
         except BaseException:
             self._deferred = None
             deferred.close(0.0)
             raise
+
+    def _functions_now(self) -> Iterable[Function[Any, Any]]:
+        return tuple(declared.values()) if self._functions is None else self._functions
 
     def close(self, *, drain: float | None = None) -> None:
         """
@@ -362,11 +374,33 @@ class Runtime:
         """Give what runs submitted events; without a store it is made for the first of them."""
         if self._pool is None or self._pool.closed or self._pool.inherited_from:
             self._open_pool()
-        if self._deferred is None:
+        if self._deferred is None or self._seen != _port.declarations:
             with self._lock:
                 if self._deferred is None:
                     self._open_store()
+                elif self._seen != _port.declarations:
+                    self._seen = _port.declarations
+                    self._sources.open(self._functions_now())
         return self._deferred
+
+    # -- handles, and what they are connected with ---------------------------------------------------------------------
+
+    def send(self, to: Handle, what: Any) -> Any:
+        """Accept what a handle made; see ``Queue.send``, ``Topic.publish`` and ``Bus.put_event``."""
+        return run_blocking(self._later().outbox.send(to, what))
+
+    async def asend(self, to: Handle, what: Any) -> Any:
+        """Do the same from async code."""
+        return await run_async(self._later().outbox.send(to, what))
+
+    def ask(self, of: Handle, verb: str, *arguments: Any) -> Any:
+        """Look after what a handle names; see ``Queue.purge``, ``Queue.redrive`` and ``Queue.statistics``."""
+        return run_blocking(self._later().outbox.ask(of, verb, *arguments))
+
+    def mappings(self) -> list[EventSourceMapping]:
+        """List what connects queues, topics and buses to functions, as the store knows it, the oldest first."""
+        self._later()
+        return self._sources.mappings()  # type: ignore[no-any-return]
 
     def _pipeline(self, function: Function[Any, Any], events: Any, tenant: str | None, *, bare: bool) -> Pipeline:
         if not isinstance(events, (Iterable, AsyncIterable)):

@@ -287,7 +287,7 @@ def test_a_host_that_was_there_first_runs_what_another_one_submits(tmp_path: Pat
     with Runtime([handlers.echo], store=store) as worker:
         web = Runtime([], store=store).open()
         raw_id = os.urandom(16)
-        web_store = web._later()._database
+        web_store = web._later().database
         run_blocking(web_store.write(lambda one: accept_echo(one, raw_id)))
         web.close()
         assert ended(worker, request_id_text(raw_id)).value == 5
@@ -381,7 +381,7 @@ def test_what_was_done_is_forgotten_after_four_days(runtime: Runtime, clock: Man
     first = ended(runtime, handlers.echo.submit(1)).request_id
     clock.advance(submissions.KEPT_SECONDS)
     second = ended(runtime, handlers.echo.submit(2)).request_id
-    database = runtime._deferred._database
+    database = runtime._deferred.database
     assert run_blocking(database.write(submissions.forget)) == 1
     assert runtime.submission(first) is None
     assert now(runtime, second).value == 2
@@ -395,7 +395,7 @@ def test_of_very_many_only_the_newest_are_known_for_more_than_an_hour(
     for number in range(4):
         ids.append(ended(runtime, handlers.echo.submit(number)).request_id)
         clock.advance(1.0)
-    database = runtime._deferred._database
+    database = runtime._deferred.database
     assert run_blocking(database.write(submissions.forget)) == 0
     clock.advance(3_600.0)
     assert run_blocking(database.write(submissions.forget)) == 2
@@ -410,7 +410,7 @@ def test_what_has_a_key_is_known_for_as_long_as_its_key(
     first = handlers.echo.submit(1, idempotency_key="order 5")
     assert ended(runtime, first).value == 1
     clock.advance(3_600.0)
-    database = runtime._deferred._database
+    database = runtime._deferred.database
     assert run_blocking(database.write(submissions.forget)) == 0
     assert handlers.echo.submit(1, idempotency_key="order 5") == first
     assert now(runtime, first).value == 1

@@ -1,7 +1,7 @@
 """
 Asynchronous invocation, as callers see it: accepted now, run later, as often as it takes.
 
-    submit ──accept──► the function's queue in the store ──► dispatch.py, a thread that claims and runs
+    submit ──accept──► the function's queue in the store ──► attempts.py, run by the thread of dispatch.py
     look_up, wait ◄── what came of it
 
 What was accepted is run at least once, whatever dies; its request id is the same each time.
@@ -12,14 +12,16 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pyfaas import limits
 from pyfaas._clock import Clock, SystemClock
-from pyfaas._invoke.dispatch import Dispatch, Served
+from pyfaas._invoke.attempts import Attempts, House
+from pyfaas._invoke.dispatch import Dispatch
 from pyfaas._invoke.ids import new_id
+from pyfaas._invoke.outbox import Outbox
 from pyfaas._records import Submission, error_of
 from pyfaas._stores import queue, submissions
 from pyfaas._stores.database import Database, Transaction
@@ -39,8 +41,12 @@ class Deferred:
     """What one runtime has accepted, or found in its store."""
 
     def __init__(self, database: Database, pool: Pool, shelf_of: Callable[[Any, str | None], Shelf]) -> None:
-        self._database = database
-        self._dispatch = Dispatch(database, pool, shelf_of, self._finished)
+        self.database = database
+        self.dispatch = Dispatch(database, pool, self._others)
+        self.house = House(database, pool, shelf_of, self._finished)
+        self.outbox = Outbox(database)
+        self.on_others: Callable[[], Awaitable[None]] | None = None  # another host may have changed something
+        self._served: dict[str, Attempts] = {}
         self._waiting: dict[bytes, list[Later]] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -61,11 +67,12 @@ class Deferred:
         def job(transaction: Transaction) -> dict[str, Queue]:
             there = submissions.queues(transaction)
             for name in shared.keys() & there.keys():
-                _refuse_namesake(known[name], shared[name])
+                refuse_namesake(known[name], shared[name])
             return {name: there.get(name) or submissions.queue_of(transaction, name) for name in known.keys() - shared}
 
-        for name, of in run_blocking(self._database.write(job, durable=False)).items():
-            self._dispatch.serve(Served(known[name], of))
+        found = run_blocking(self.database.write(job, durable=False))
+        for name, of in found.items():
+            self._attempts(known[name], of)
 
     def submit(
         self, function: Function[Any, Any], payload: bytes, *, tenant: str | None, delay: float, key: str | None
@@ -76,38 +83,50 @@ class Deferred:
                 f"Request must be smaller than {limits.ASYNC_EVENT_BYTES} bytes for the InvokeFunction operation; "
                 f"the event has {len(payload)} bytes of JSON"
             )
-        served = self._dispatch.served.get(function.name)
+        served = self._served.get(function.name)
         if served is None or served.function is not function:
             served = yield from self._serve(function, served)
         request_id, to = new_id(), served.queue
         noted = f'{{"id": "{request_id.hex()}"}}'
         if delay or tenant is not None:
             noted = json.dumps({"id": request_id.hex(), "delay": delay, "tenant": tenant})
-        accepted: bytes = yield from self._database.write(
+        accepted: bytes = yield from self.database.write(
             lambda one: submissions.accept(one, to, function.name, request_id, payload, noted, delay=delay, key=key)
         )
         return request_id_text(accepted)
 
-    def _serve(self, function: Function[Any, Any], other: Served | None) -> Trip[Served]:
+    def _attempts(self, function: Function[Any, Any], of: Queue) -> Attempts:
+        """Run what is in this queue by this function; one that was declared anew takes the place of the old one."""
+        with self._lock:
+            former = self._served.get(function.name)
+            if former is not None and former.function is function:
+                return former
+            self._served[function.name] = attempts = Attempts(self.house, function, of)
+            if former is not None:
+                self.dispatch.leave(of.id, former)
+            self.dispatch.serve(of.id, attempts)
+        return attempts
+
+    def _serve(self, function: Function[Any, Any], other: Attempts | None) -> Trip[Attempts]:
         """Run what comes for this function, from now on."""
         if other is not None:
-            _refuse_namesake(other.function, function)
-        found = yield from self._database.write(lambda one: submissions.queue_of(one, function.name))
-        return self._dispatch.serve(Served(function, found))
+            refuse_namesake(other.function, function)
+        found = yield from self.database.write(lambda one: submissions.queue_of(one, function.name))
+        return self._attempts(function, found)
 
     def look_up(self, request_id: str) -> Trip[Submission | None]:
         """Tell what is known of a request."""
         return (yield from self._look_up(raw_id_of(request_id)))
 
     def _look_up(self, raw_id: bytes) -> Trip[Submission | None]:
-        record = yield from self._database.write(lambda one: submissions.look_up(one, raw_id), durable=False)
+        record = yield from self.database.write(lambda one: submissions.look_up(one, raw_id), durable=False)
         return None if record is None else _submission(record)
 
     def wait(self, request_id: str, seconds: float | None) -> Trip[Submission | None]:
         """Wait until a request is finished, or for so long; tell what is known of it then."""
         raw_id = raw_id_of(request_id)
         until = math.inf if seconds is None else monotonic() + seconds
-        self._dispatch.start()  # it notices what other hosts finish
+        self.dispatch.start()  # it notices what other hosts finish
         while True:
             later = Later(None if until == math.inf else until - monotonic())
             with self._lock:
@@ -126,6 +145,11 @@ class Deferred:
             if others:
                 self._waiting[raw_id] = others
 
+    async def _others(self) -> None:
+        self._finished(None)
+        if self.on_others is not None:
+            await self.on_others()
+
     def _finished(self, request_id: bytes | None) -> None:
         """Let those look again who wait for this request; without one, all."""
         with self._lock:
@@ -135,25 +159,23 @@ class Deferred:
 
     def close(self, drain: float) -> int:
         """Run what is due for up to ``drain`` seconds; give how many events are lost, which is none with a file."""
-        self._dispatch.stop(drain)
+        self.dispatch.stop(drain)
         self._closed = True
         self._finished(None)
-        lost = self._left() if self._database.path is None else 0
-        self._database.close()
+        lost = self._left() if self.database.path is None else 0
+        self.database.close()
         return lost
 
     def _left(self) -> int:
-        queues = [served.queue for served in self._dispatch.served.values()]
         try:
-            counts = run_blocking(self._database.write(lambda one: [queue.count(one, of) for of in queues]))
+            return run_blocking(self.database.write(queue.count_all))
         except StoreUnavailable:
             return 0
-        return sum(map(sum, counts))
 
     def abandon(self) -> None:
         """In a forked child of the host: the thread, and the store, are the parent's."""
         self._lock = threading.Lock()
-        self._dispatch.abandon()
+        self.dispatch.abandon()
 
 
 def open_deferred(
@@ -194,7 +216,8 @@ def _is_same(one: Function[Any, Any], other: Function[Any, Any]) -> bool:
     return (one.module, one.qualname) == (other.module, other.qualname)
 
 
-def _refuse_namesake(one: Function[Any, Any], other: Function[Any, Any]) -> None:
+def refuse_namesake(one: Function[Any, Any], other: Function[Any, Any]) -> None:
+    """Refuse two functions of one name, unless one of them is the other declared anew. Raises ConfigurationError."""
     if not _is_same(one, other):
         first, second = (f"{function.module}.{function.qualname}" for function in (one, other))
         raise ConfigurationError(

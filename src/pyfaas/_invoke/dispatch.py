@@ -1,12 +1,13 @@
 """
-The thread that runs what was accepted: an event loop of its own in which every attempt is a task.
+The thread that runs what the store holds: an event loop of its own in which every run is a task.
 
-    a queue is touched, or something in it is due ──► claim ──► attempt ──┬──► finish: done, or failed in the end
-                                                        ▲                 │
-                                                        └──── again ◄─────┘   (when: retries.py)
+    a queue is touched, or something in it is due ──► source.look() ──► claim ──► run, run, run ──► ack, or again
+                                  ▲                                                                     │
+                                  └─────────────────────────────────────────────────────────────────────┘
 
-It starts with the first submission, or when a store is opened that holds some, and sleeps until something is due. What
-it has claimed it keeps leased while it lives; what a host that died had claimed is due again when its leases end.
+What is claimed, and what a run is, its source knows: ``attempts.py`` for what was submitted, ``_sources`` for the rest.
+It starts with the first thing to do, and sleeps until something is due. What a host that died had claimed is due again
+when its leases end.
 """
 
 from __future__ import annotations
@@ -17,27 +18,23 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import attrs
 
-from pyfaas._invoke import retries
-from pyfaas._invoke.direct import Ending, run
-from pyfaas._invoke.retries import Again, Over
-from pyfaas._records import tell_of
 from pyfaas._stores import changes, queue, submissions
 from pyfaas._stores.database import Database, Transaction
 from pyfaas._stores.queue import Message, Queue
 from pyfaas._waits import run_async
-from pyfaas.errors import PyfaasError, StoreUnavailable
-from pyfaas.functions import Function
+from pyfaas.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from pyfaas._pool.policy import Shelf
     from pyfaas._pool.pool import Pool
+
+T = TypeVar("T")
 
 LEASE_SECONDS = 30.0
 CLAIMED_AT_ONCE = 100
@@ -45,41 +42,63 @@ NOTICE_SECONDS = 0.010  # between two looks: our own writes are told too
 POLL_SECONDS = 0.1
 FORGET_SECONDS, FORGET_PAUSE_SECONDS = 600.0, 0.05  # some at a time: callers wait for the writer
 STORE_SECONDS = 1.0  # before a store that failed is asked again
-_KEEP_ALL = queue.Rules(retention=math.inf)
 _log = logging.getLogger("pyfaas")
 
 
-@attrs.define(eq=False)
-class Served:
-    """A function whose queue is served here; ``due_at``: when there may be something to claim."""
+class Source:
+    """
+    Something that has work now and then.
 
-    function: Function[Any, Any]
-    queue: Queue
+    ``due_at``: when to look, in the store's time; ``running``: how many of its runs have begun and not ended;
+    ``served``: whether it is looked at.
+    """
+
     due_at: float = 0.0
+    running: int = 0
+    served: bool = False
+    keeps_leases: bool = False
+
+    async def look(self, runs: int) -> list[Run]:
+        """Begin what is due, at most so many runs; set ``due_at``. Raises StoreUnavailable."""
+        raise NotImplementedError
+
+    def waiting(self) -> list[tuple[Queue, Message]]:
+        """List what was claimed and has not begun."""
+        return []
+
+
+@attrs.define(eq=False)
+class Run:
+    """What was claimed together: one permit, one task."""
+
+    source: Source
+    queue: Queue
+    messages: list[Message]
+    do: Callable[[], Awaitable[None]]
+
+
+async def claim(database: Database, source: Source, of: Queue, job: Callable[[Transaction], T]) -> T:
+    """Have messages of a queue leased for a source, and note when it should look again. Raises StoreUnavailable."""
+    source.due_at = math.inf  # what comes from here on says so
+
+    def claim_and_ask(transaction: Transaction) -> tuple[T, float | None]:
+        return job(transaction), queue.next_due(transaction, of)
+
+    claimed, due_at = await run_async(database.write(claim_and_ask, durable=False))
+    source.due_at = min(source.due_at, math.inf if due_at is None else due_at)
+    return claimed
 
 
 class Dispatch:
-    """
-    The thread of one runtime.
+    """The thread of one runtime; ``others`` is called when another host may have changed something in the store."""
 
-    ``finished`` is called with the request id of what came to its end; with None, where another host may have ended
-    something.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        pool: Pool,
-        shelf_of: Callable[[Any, str | None], Shelf],
-        finished: Callable[[bytes | None], None],
-    ) -> None:
-        self.served: dict[str, Served] = {}
-        self._by_queue: dict[int, Served] = {}
+    def __init__(self, database: Database, pool: Pool, others: Callable[[], Awaitable[None]]) -> None:
+        self._sources: list[Source] = []
+        self._by_queue: dict[int, list[Source]] = {}
         self._database = database
         self._pool = pool
-        self._shelf_of = shelf_of
-        self._finished = finished
-        self._held: dict[int, tuple[Served, Message]] = {}
+        self._others = others
+        self._runs: set[Run] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -87,18 +106,25 @@ class Dispatch:
         self._stop_at = math.inf
         self._keep_at = 0.0
         database.on_touched = self._touched
-        database.clock.when_moved(self._wake)
+        database.clock.when_moved(self.wake)
 
     # -- from other threads --------------------------------------------------------------------------------------------
 
-    def serve(self, served: Served) -> Served:
-        """Run what comes for a function, and what is there."""
+    def serve(self, queue_id: int, source: Source) -> None:
+        """Run what comes from a source from now on, and what is there; it takes from this queue."""
         with self._lock:
-            self.served[served.function.name] = served
-            self._by_queue[served.queue.id] = served
+            self._sources = [*self._sources, source]
+            self._by_queue[queue_id] = [*self._by_queue.get(queue_id, ()), source]
+            source.served = True
         self.start()
-        self._wake()
-        return served
+        self.wake()
+
+    def leave(self, queue_id: int, source: Source) -> None:
+        """Look at a source no more; what it has begun goes on."""
+        with self._lock:
+            self._sources = [one for one in self._sources if one is not source]
+            self._by_queue[queue_id] = [one for one in self._by_queue.get(queue_id, ()) if one is not source]
+            source.served = False
 
     def start(self) -> None:
         """Start the thread, if it does not run."""
@@ -112,7 +138,7 @@ class Dispatch:
         with self._lock:
             self._stop_at = monotonic() + drain
             thread = self._thread
-        self._wake()
+        self.wake()
         if thread is not None:
             thread.join()
 
@@ -126,16 +152,16 @@ class Dispatch:
         """
         Hear of a commit, in the writer's thread: wake the loop only where it sleeps for longer.
 
-        What a claim will see needs no word: its queue says "never" before the claim is put, so what comes later is
+        What a claim will see needs no word: its source says "never" before the claim is put, so what comes later is
         told.
         """
         for queue_id, due_at in queues.items():
-            served = self._by_queue.get(queue_id)
-            if served is not None and due_at < served.due_at:
+            if any(due_at < source.due_at for source in self._by_queue.get(queue_id, ())):
                 self._in_loop(lambda: self._note(queues))
                 return
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have the loop look at once, from any thread."""
         self._in_loop(self._woken.set)
 
     def _in_loop(self, do: Callable[[], None]) -> None:
@@ -151,7 +177,7 @@ class Dispatch:
         try:
             asyncio.run(self._main())
         except Exception:  # noqa: BLE001 - nobody else would tell
-            _log.exception("what was submitted is not run any more; please report this")
+            _log.exception("what the store holds is not run any more; please report this")
         finally:
             self._loop = None
 
@@ -162,164 +188,102 @@ class Dispatch:
             group.start_soon(self._forget)
             if self._database.path is not None:
                 group.start_soon(self._look_for_others, f"{self._database.path}-wal")
-            await self._claim_until_stopped(group)
+            await self._look_until_stopped(group)
             group.cancel_scope.cancel()
         await self._give_back()
 
     def _note(self, queues: dict[int, float]) -> None:
         """In some queues something comes due."""
         for queue_id, due_at in queues.items():
-            served = self._by_queue.get(queue_id)
-            if served is not None and due_at < served.due_at:
-                served.due_at = due_at
-                self._woken.set()
+            for source in self._by_queue.get(queue_id, ()):
+                if due_at < source.due_at:
+                    source.due_at = due_at
+                    self._woken.set()
 
-    async def _claim_until_stopped(self, group: Any) -> None:
+    async def _look_until_stopped(self, group: Any) -> None:
         while True:
             self._woken.clear()
             await self._keep_leases()
             now = self._database.now()
-            due = [served for served in tuple(self.served.values()) if served.due_at <= now]
+            due = [source for source in self._sources if source.due_at <= now]
             if self._stop_at < math.inf:
                 if self._database.path is not None:
                     due = []  # the next host will run it
-                if self._stop_at <= monotonic() or not (due or self._held):
+                if self._stop_at <= monotonic() or not (due or self._runs):
                     return
-            for left, served in zip(range(len(due), 0, -1), sorted(due, key=self._held_of), strict=True):
-                if share := math.ceil(self._room() / left):  # no function takes the room of all
-                    await self._claim(served, share, group)
+            for left, source in zip(range(len(due), 0, -1), sorted(due, key=lambda one: one.running), strict=True):
+                if share := math.ceil(self._room() / left):  # no source takes the room of all
+                    await self._look(source, share, group)
             if not self._woken.is_set():
                 await self._sleep()
 
     def _room(self) -> int:
-        return max(self._pool.ledger.account.size - len(self._held), 0)
-
-    def _held_of(self, served: Served) -> int:
-        return sum(one is served for one, _ in self._held.values())
+        return max(self._pool.ledger.account.size - len(self._runs), 0)
 
     async def _sleep(self) -> None:
-        """Wait for the first thing due; where there is no room, for an attempt to end."""
-        due = [served.due_at for served in tuple(self.served.values())] if self._room() > 0 else []
-        due += [self._keep_at] if self._held else []
+        """Wait for the first thing due; where there is no room, for a run to end."""
+        due = [source.due_at for source in self._sources] if self._room() > 0 else []
+        due += [self._keep_at] if self._runs else []
         seconds = min(min(due, default=math.inf) - self._database.now(), self._stop_at - monotonic())
         with anyio.move_on_after(max(seconds, 0.0)):
             await self._woken.wait()
 
-    async def _claim(self, served: Served, share: int, group: Any) -> None:
-        """Lease what is due, as much as there is room for, and begin with it."""
-        of, room = served.queue, min(share, CLAIMED_AT_ONCE)
-        served.due_at = math.inf  # what comes from here on says so
-
-        def job(transaction: Transaction) -> tuple[list[Message], float]:
-            claimed = queue.claim(transaction, of, room, LEASE_SECONDS, _KEEP_ALL).messages
-            due_at = queue.next_due(transaction, of)
-            return claimed, math.inf if due_at is None else due_at
-
+    async def _look(self, source: Source, share: int, group: Any) -> None:
         try:
-            messages, due_at = await run_async(self._database.write(job, durable=False))
+            runs = await source.look(share)
         except StoreUnavailable as error:
-            _log.warning("what was submitted to %r waits: %s", served.function.name, error)
-            messages, due_at = [], self._database.now() + STORE_SECONDS
-        served.due_at = min(served.due_at, due_at)
-        if messages and not self._held:
-            self._keep_at = self._database.now() + LEASE_SECONDS / 3
-        for message in messages:
-            self._held[message.id] = (served, message)
-            group.start_soon(self._attempt, served, message)
-
-    # -- one attempt ---------------------------------------------------------------------------------------------------
-
-    async def _attempt(self, served: Served, message: Message) -> None:
-        """Run an event once, and note what came of it. What is cancelled stays held, to be given back."""
-        try:
-            await self._try(served, message)
-        except StoreUnavailable as error:
-            _log.warning("an event of %r will be run again: %s", served.function.name, error)
+            _log.warning("%s waits: %s", source, error)
+            source.due_at = self._database.now() + STORE_SECONDS
+            return
         except Exception:  # noqa: BLE001 - others go on
-            _log.exception("an event of %r will be run again; please report this", served.function.name)
-        if self._held.get(message.id) == (served, message):  # else it came again, for its lease had run out
-            del self._held[message.id]
-        self._woken.set()
-
-    async def _try(self, served: Served, message: Message) -> None:
-        options, noted = served.function.options, message.attributes
-        over = retries.before(self._age(message), options.max_event_age, options.reserved_concurrency)
-        if over is not None:
-            await self._finish(served, message, submissions.FAILED, error={**noted.get("error", {}), **over._asdict()})
+            _log.exception("%s waits; please report this", source)
+            source.due_at = self._database.now() + STORE_SECONDS
             return
-        decided: Again | Over
+        if runs and not self._runs:
+            self._keep_at = self._database.now() + LEASE_SECONDS / 3
+        for run in runs:
+            self._runs.add(run)
+            source.running += 1
+            group.start_soon(self._do, run)
+
+    async def _do(self, run: Run) -> None:
+        """Do one run. What is cancelled stays held, to be given back."""
         try:
-            ending = await self._run(served, message)
-        except PyfaasError as error:  # refused: there is no permit, or this machine cannot
-            refusals = noted.get("refusals", 0) + 1
-            decided = retries.after_refusal(refusals, self._age(message), options.max_event_age)
-            await self._go_on(served, message, decided, error, {**noted, "refusals": refusals})
-            return
-        noted = {**noted, "attempts": noted.get("attempts", 0) + 1, "refusals": 0}
-        message = message._replace(attributes=noted)
-        if ending.error is None:
-            await self._finish(served, message, submissions.DONE, value=ending.payload)
-            return
-        decided = retries.after_failure(noted["attempts"], options.retries, self._age(message), options.max_event_age)
-        await self._go_on(served, message, decided, ending.error, noted)
-
-    def _age(self, message: Message) -> float:
-        """Tell for how long it could have been run."""
-        return self._database.now() - message.sent_at - float(message.attributes.get("delay", 0.0))
-
-    async def _run(self, served: Served, message: Message) -> Ending:
-        noted = message.attributes
-        shelf = self._shelf_of(served.function, noted.get("tenant"))
-        begun = (None, bytes.fromhex(noted["id"]), None)
-        return await run_async(run(self._pool, shelf, message.body, bare=False, begun=begun))
-
-    async def _go_on(
-        self, served: Served, message: Message, decided: Again | Over, error: PyfaasError, noted: dict[str, Any]
-    ) -> None:
-        told = tell_of(error)
-        message = message._replace(attributes=noted)
-        if isinstance(decided, Over):
-            await self._finish(served, message, submissions.FAILED, error={**told, **decided._asdict()})
-            return
-        noted = {**noted, "error": told}
-        await run_async(
-            self._database.write(lambda one: queue.again(one, message, noted, decided.delay), durable=False)
-        )
-        served.due_at = min(served.due_at, self._database.now() + decided.delay)
-
-    async def _finish(
-        self, served: Served, message: Message, state: str, *, value: bytes | None = None, error: Any = None
-    ) -> None:
-        attempts = message.attributes.get("attempts", 0)
-        finished = await run_async(
-            self._database.write(
-                lambda one: submissions.finish(one, served.queue, message, state, attempts, value, error), durable=False
-            )
-        )
-        if finished:
-            self._finished(bytes.fromhex(message.attributes["id"]))
+            await run.do()
+        except StoreUnavailable as error:
+            _log.warning("%s: an event will be run again: %s", run.source, error)
+        except Exception:  # noqa: BLE001 - others go on
+            _log.exception("%s: an event will be run again; please report this", run.source)
+        self._runs.discard(run)
+        run.source.running -= 1
+        self._woken.set()
 
     # -- beside them ---------------------------------------------------------------------------------------------------
 
     async def _keep_leases(self) -> None:
         """
-        Keep what is held from being due for others, a while before it would be.
+        Keep what runs from being due for others, a while before it would be.
 
         Before anything is claimed: a machine that was asleep must not claim again what it still runs.
         """
-        if self._held and self._database.now() >= self._keep_at:
+        if self._runs and self._database.now() >= self._keep_at:
             self._keep_at = self._database.now() + LEASE_SECONDS / 3
-            await self._with_held(lambda one, of, messages: queue.extend(one, of, messages, LEASE_SECONDS))
+            held = [(run.queue, message) for run in self._runs if run.source.keeps_leases for message in run.messages]
+            await self._with_each(held, lambda one, of, messages: queue.extend(one, of, messages, LEASE_SECONDS))
 
     async def _give_back(self) -> None:
-        """Let others have, at once, what is held and was not finished."""
-        await self._with_held(queue.put_back)
-        self._held.clear()
+        """Let others have, at once, what was claimed and not finished."""
+        held = [(run.queue, message) for run in self._runs for message in run.messages]
+        held += [one for source in self._sources for one in source.waiting()]
+        await self._with_each(held, queue.put_back)
+        self._runs.clear()
 
-    async def _with_held(self, do: Callable[[Transaction, Queue, list[Message]], object]) -> None:
+    async def _with_each(
+        self, held: list[tuple[Queue, Message]], do: Callable[[Transaction, Queue, list[Message]], object]
+    ) -> None:
         of: dict[Queue, list[Message]] = {}
-        for served, message in self._held.values():
-            of.setdefault(served.queue, []).append(message)
+        for from_queue, message in held:
+            of.setdefault(from_queue, []).append(message)
         if of:
             with contextlib.suppress(StoreUnavailable):  # then they are run twice
                 job = self._database.write(lambda one: [do(one, *each) for each in of.items()], durable=False)
@@ -343,7 +307,7 @@ class Dispatch:
                     if found != version:
                         version = found
                         self._note(dict.fromkeys(self._by_queue, 0.0))
-                        self._finished(None)
+                        await self._others()
                 if descriptor < 0:
                     await anyio.sleep(POLL_SECONDS)
                     continue

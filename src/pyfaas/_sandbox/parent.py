@@ -35,7 +35,7 @@ _PROGRAM = (
 )
 
 # Imported once for all forks: what the first cannot do without, and, once nobody waits, what many modules import.
-NEEDED = ("pyfaas._sandbox.worker", "pyfaas.functions")
+NEEDED = ("pyfaas._sandbox.worker", "pyfaas.resources", "pyfaas.functions")
 USUAL = ("subprocess", "logging", "typing", "dataclasses")
 
 

@@ -19,12 +19,17 @@ class SandboxPort:
     def _refuse_submit(self, function: Any, *_: object, **__: object) -> NoReturn:
         self._deny(function, "submit")
 
+    def _refuse_send(self, to: Any, *_: object) -> NoReturn:
+        verb = {"queue": "send", "topic": "publish"}.get(to.kind, "put_event")
+        self._deny(to, verb)
+
     def _deny(self, function: Any, verb: str) -> NoReturn:
         raise AccessDenied(
             f"{self._function!r} may not {verb} {function.name!r}: that needs the grant "
-            f"allow=[{function.name}.{verb}], which is not available yet; call the handler as a plain function instead"
+            f"allow=[{function.name}.{verb}], which is not available yet"
         )
 
     invoke = ainvoke = try_invoke = atry_invoke = _refuse
     map = try_map = amap = atry_map = function_statistics = _refuse
     submit = asubmit = _refuse_submit
+    send = asend = ask = _refuse_send

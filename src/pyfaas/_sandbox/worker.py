@@ -229,6 +229,7 @@ class Worker:
             sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
         sys.path[:] = wanted["sys_path"]
         _port.opened(SandboxPort(wanted["function"]))
+        _port.in_sandbox = True
         self.network = wanted["network"]
         wanted["no_template"] = ""
         try:

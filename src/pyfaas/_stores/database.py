@@ -17,6 +17,7 @@ delays and leases of all processes agree, and no jump of the wall clock touches 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import math
 import os
@@ -31,6 +32,7 @@ from typing import Any, Generic, TypeVar
 from pyfaas._clock import Clock
 from pyfaas._stores.sql import SCHEMA, SQL, statements
 from pyfaas._waits import Trip, Turn
+from pyfaas.context import request_id_text
 from pyfaas.errors import StoreUnavailable
 
 T = TypeVar("T")
@@ -122,6 +124,7 @@ class Database:
         self._closed = False
         self._lock_file = -1
         self._offset = 0.0
+        self._identity = b""
         self._commits = 0  # since the last checkpoint
         self._commits_a_checkpoint = 100
         self._gate = threading.Lock()  # nothing is put behind the end
@@ -134,6 +137,11 @@ class Database:
     def now(self) -> float:
         """Give the store's own time."""
         return self.clock.steady() + self._offset
+
+    def message_id(self, number: int) -> str:
+        """Give the name, a UUID, by which a row of this store is known outside."""
+        digest = hashlib.blake2b(number.to_bytes(8, "big"), digest_size=16, key=self._identity).digest()
+        return request_id_text(digest)
 
     def put(self, job: Job[T], *, durable: bool = True) -> Answer[T]:
         """
@@ -355,6 +363,11 @@ class Database:
             transaction.run("set_fact", name="boot", value=self.clock.boot)
             transaction.run("set_fact", name="offset", value=offset)
         self._offset = offset
+        identity = transaction.one("fact", name="identity")
+        if identity is None:
+            identity = os.urandom(16)
+            transaction.run("set_fact", name="identity", value=identity)
+        self._identity = identity
 
     # -- what may go wrong ---------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ SET due_at = :until, lease = :lease, receives = receives + 1,
 WHERE id IN (
     SELECT id FROM message WHERE queue = :queue AND due_at <= :now ORDER BY due_at LIMIT :count
 )
-RETURNING id, receives, sent_at, first_received_at, "group", attributes, body;
+RETURNING id, receives, sent_at, first_received_at, "group", attributes, body, origin;
 
 -- ack: Forget a message whose lease is still ours.
 DELETE FROM message WHERE id = :id AND lease = :lease;
@@ -42,7 +42,7 @@ UPDATE message SET due_at = :due_at WHERE id = :id AND lease = :lease;
 
 -- move: Put a message that is leased by us at the end of another queue, as if it had never been received.
 UPDATE message
-SET queue = :to, due_at = :now, lease = 0, receives = 0, first_received_at = NULL
+SET queue = :to, due_at = :now, lease = 0, receives = 0, first_received_at = NULL, origin = queue
 WHERE id = :id AND lease = :lease;
 
 -- next_due: Tell when the next message of a queue may be claimed.
@@ -53,17 +53,27 @@ SELECT count(*) FILTER (WHERE due_at <= :now), count(*) FILTER (WHERE due_at > :
     count(*) FILTER (WHERE due_at > :now AND lease = 0)
 FROM message WHERE queue = :queue;
 
+-- count_all: Tell how many messages there are in all queues.
+SELECT count(*) FROM message;
+
 -- purge: Forget all messages of a queue.
 DELETE FROM message WHERE queue = :queue;
 
 -- purge_groups: Forget the groups of a queue without messages.
 DELETE FROM "group" WHERE queue = :queue;
 
--- redrive: Put messages of a queue back to another one, the oldest first.
+-- redrive: Put messages of a queue back to those that they were moved from, the oldest first.
 UPDATE message
-SET queue = :to, due_at = :now, lease = 0, receives = 0, first_received_at = NULL
-WHERE id IN (SELECT id FROM message WHERE queue = :queue AND due_at <= :now ORDER BY due_at LIMIT :count)
-RETURNING id, "group";
+SET queue = origin, due_at = :now, lease = 0, receives = 0, first_received_at = NULL, origin = NULL
+WHERE id IN (
+    SELECT id FROM message
+    WHERE queue = :queue AND due_at <= :now AND origin IS NOT NULL
+    ORDER BY due_at LIMIT :count
+)
+RETURNING queue, "group";
+
+-- queue_name: Tell what a queue is called.
+SELECT name FROM queue WHERE id = :queue;
 
 -- open_group: See that a group of a FIFO queue is known; one that is there keeps its time.
 INSERT INTO "group" (queue, name, due_at) VALUES (:queue, :group, :due_at) ON CONFLICT DO NOTHING;
@@ -83,7 +93,7 @@ WHERE id IN (
         ), 9223372036854775807)
     ORDER BY id LIMIT :count
 )
-RETURNING id, receives, sent_at, first_received_at, "group", attributes, body;
+RETURNING id, receives, sent_at, first_received_at, "group", attributes, body, origin;
 
 -- head_of_group: Tell when the first message of a group is due.
 SELECT due_at FROM message WHERE queue = :queue AND "group" = :group ORDER BY id LIMIT 1;
@@ -141,3 +151,19 @@ DELETE FROM submission WHERE message IN (
         AND NOT EXISTS (SELECT 1 FROM duplicate WHERE duplicate.message = submission.message)
     ORDER BY finished_at DESC LIMIT :count OFFSET :kept
 );
+
+-- mappings: List who gets what comes from where.
+SELECT id, source, target, name, rule, enabled FROM mapping ORDER BY id;
+
+-- add_mapping: Say that a target gets what comes from a source, by this rule; whether it is paused stays as it was.
+INSERT INTO mapping (source, target, name, rule) VALUES (:source, :target, :name, :rule)
+ON CONFLICT (source, target, name) DO UPDATE SET rule = excluded.rule;
+
+-- remove_mapping: Forget one.
+DELETE FROM mapping WHERE id = :id;
+
+-- change_mapping: Give one another rule.
+UPDATE mapping SET rule = :rule WHERE id = :id;
+
+-- enable_mapping: Pause one, or let it go on.
+UPDATE mapping SET enabled = :enabled WHERE id = :id;

@@ -44,6 +44,7 @@ class Message(NamedTuple):
     group: str | None
     attributes: dict[str, Any]
     body: bytes
+    origin: int | None = None  # the queue that it was moved from
 
 
 class Waiting(NamedTuple):
@@ -168,8 +169,8 @@ def _lease(transaction: Transaction, queue: Queue, count: int, seconds: float) -
 def _messages(rows: list[tuple[Any, ...]], lease: int) -> list[Message]:
     rows.sort()
     return [
-        Message(number, lease, receives, sent_at, first_at, group, json.loads(attributes) if attributes else {}, body)
-        for number, receives, sent_at, first_at, group, attributes, body in rows
+        Message(number, lease, receives, sent_at, first_at, group, json.loads(noted) if noted else {}, body, origin)
+        for number, receives, sent_at, first_at, group, noted, body, origin in rows
     ]
 
 
@@ -247,19 +248,23 @@ def count(transaction: Transaction, queue: Queue) -> Waiting:
     return Waiting(*transaction.run("count", queue=queue.id, now=transaction.now)[0])
 
 
+def count_all(transaction: Transaction) -> int:
+    """Tell how many messages there are in all queues."""
+    return int(transaction.one("count_all"))
+
+
 def purge(transaction: Transaction, queue: Queue) -> int:
     """Forget all messages, those that are leased too; give how many they were."""
     transaction.count("purge_groups", queue=queue.id)
     return transaction.count("purge", queue=queue.id)
 
 
-def redrive(transaction: Transaction, queue: Queue, to: Queue, count: int) -> int:
-    """Put up to so many messages from a dead letter queue back to where they came from; give how many they were."""
-    moved = transaction.run("redrive", queue=queue.id, to=to.id, now=transaction.now, count=count)
-    for _, group in moved:
-        if to.fifo:
-            transaction.count("open_group", queue=to.id, group=group, due_at=transaction.now)
-        if queue.fifo:
+def redrive(transaction: Transaction, queue: Queue, count: int) -> int:
+    """Put up to so many dead letters back to where they came from; give how many they were."""
+    moved = transaction.run("redrive", queue=queue.id, now=transaction.now, count=count)
+    for to, group in moved:
+        if group is not None:  # so both are FIFO queues
+            transaction.count("open_group", queue=to, group=group, due_at=transaction.now)
             _settle(transaction, queue, group)
-    transaction.touch(to.id, transaction.now)
+        transaction.touch(to, transaction.now)
     return len(moved)

@@ -11,7 +11,7 @@ CREATE TABLE queue (
     fifo INTEGER NOT NULL
 );
 
--- due_at: when it may be claimed; while it is leased, when the lease runs out.
+-- due_at: when it may be claimed; while it is leased, when the lease runs out. origin: the queue that it was moved from.
 CREATE TABLE message (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     queue INTEGER NOT NULL,
@@ -22,7 +22,8 @@ CREATE TABLE message (
     first_received_at REAL,
     "group" TEXT,
     attributes TEXT,
-    body BLOB NOT NULL
+    body BLOB NOT NULL,
+    origin INTEGER
 );
 
 CREATE INDEX message_due ON message (queue, due_at);
@@ -65,3 +66,15 @@ CREATE TABLE submission (
 );
 
 CREATE INDEX submission_finished ON submission (finished_at) WHERE finished_at IS NOT NULL;
+
+-- Who gets what comes from a source: a row for each trigger of a function, and for each queue that a topic feeds.
+-- "kind/name" are source and target; name tells apart several of one source and target; rule is JSON.
+CREATE TABLE mapping (
+    id INTEGER PRIMARY KEY,
+    source TEXT NOT NULL,
+    target TEXT NOT NULL,
+    name TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    enabled INTEGER NOT NULL DEFAULT 1,
+    UNIQUE (source, target, name)
+);

@@ -1,0 +1,118 @@
+"""
+What was submitted to one function, one attempt after the other.
+
+    claim ──► attempt ──┬──► finish: done, or failed in the end
+                ▲       │
+                └─ again ┘   (when: retries.py)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyfaas._invoke import retries
+from pyfaas._invoke.direct import Ending, run
+from pyfaas._invoke.dispatch import CLAIMED_AT_ONCE, LEASE_SECONDS, Run, Source, claim
+from pyfaas._invoke.retries import Again, Over
+from pyfaas._records import tell_of
+from pyfaas._stores import queue, submissions
+from pyfaas._stores.database import Database, Transaction
+from pyfaas._stores.queue import Message, Queue
+from pyfaas._waits import run_async
+from pyfaas.errors import PyfaasError
+from pyfaas.functions import Function
+
+if TYPE_CHECKING:
+    from pyfaas._pool.policy import Shelf
+    from pyfaas._pool.pool import Pool
+
+_KEEP_ALL = queue.Rules(retention=math.inf)
+
+
+class House(NamedTuple):
+    """What an attempt needs of its runtime; ``finished`` is told the request id of what came to its end."""
+
+    database: Database
+    pool: Pool
+    shelf_of: Callable[[Function[Any, Any], str | None], Shelf]
+    finished: Callable[[bytes], None]
+
+
+class Attempts(Source):
+    """The queue of what was submitted to a function."""
+
+    keeps_leases = True
+
+    def __init__(self, house: House, function: Function[Any, Any], of: Queue) -> None:
+        self.function = function
+        self.queue = of
+        self._house = house
+
+    def __str__(self) -> str:
+        return f"what was submitted to {self.function.name!r}"
+
+    async def look(self, runs: int) -> list[Run]:
+        """Lease what is due, as much as there is room for."""
+        room = min(runs, CLAIMED_AT_ONCE)
+
+        def job(transaction: Transaction) -> list[Message]:
+            return queue.claim(transaction, self.queue, room, LEASE_SECONDS, _KEEP_ALL).messages
+
+        messages = await claim(self._house.database, self, self.queue, job)
+        return [Run(self, self.queue, [message], partial(self._attempt, message)) for message in messages]
+
+    async def _attempt(self, message: Message) -> None:
+        """Run an event once, and note what came of it."""
+        options, noted = self.function.options, message.attributes
+        over = retries.before(self._age(message), options.max_event_age, options.reserved_concurrency)
+        if over is not None:
+            await self._finish(message, submissions.FAILED, error={**noted.get("error", {}), **over._asdict()})
+            return
+        decided: Again | Over
+        try:
+            ending = await self._run(message)
+        except PyfaasError as error:  # refused: there is no permit, or this machine cannot
+            refusals = noted.get("refusals", 0) + 1
+            decided = retries.after_refusal(refusals, self._age(message), options.max_event_age)
+            await self._go_on(message, decided, error, {**noted, "refusals": refusals})
+            return
+        noted = {**noted, "attempts": noted.get("attempts", 0) + 1, "refusals": 0}
+        message = message._replace(attributes=noted)
+        if ending.error is None:
+            await self._finish(message, submissions.DONE, value=ending.payload)
+            return
+        decided = retries.after_failure(noted["attempts"], options.retries, self._age(message), options.max_event_age)
+        await self._go_on(message, decided, ending.error, noted)
+
+    def _age(self, message: Message) -> float:
+        """Tell for how long it could have been run."""
+        return self._house.database.now() - message.sent_at - float(message.attributes.get("delay", 0.0))
+
+    async def _run(self, message: Message) -> Ending:
+        noted = message.attributes
+        shelf = self._house.shelf_of(self.function, noted.get("tenant"))
+        begun = (None, bytes.fromhex(noted["id"]), None)
+        return await run_async(run(self._house.pool, shelf, message.body, bare=False, begun=begun))
+
+    async def _go_on(self, message: Message, decided: Again | Over, error: PyfaasError, noted: dict[str, Any]) -> None:
+        told = tell_of(error)
+        message = message._replace(attributes=noted)
+        if isinstance(decided, Over):
+            await self._finish(message, submissions.FAILED, error={**told, **decided._asdict()})
+            return
+        noted = {**noted, "error": told}
+        database = self._house.database
+        await run_async(database.write(lambda one: queue.again(one, message, noted, decided.delay), durable=False))
+        self.due_at = min(self.due_at, database.now() + decided.delay)
+
+    async def _finish(self, message: Message, state: str, *, value: bytes | None = None, error: Any = None) -> None:
+        attempts = message.attributes.get("attempts", 0)
+
+        def job(transaction: Transaction) -> bool:
+            return submissions.finish(transaction, self.queue, message, state, attempts, value, error)
+
+        if await run_async(self._house.database.write(job, durable=False)):
+            self._house.finished(bytes.fromhex(message.attributes["id"]))

@@ -1,0 +1,209 @@
+"""
+What is sent, published or put: one job for the writer, so it is with all who want it, or with none.
+
+    queue   ──► a message in it
+    topic   ──► for each mapping that its attributes or its body fit: a message in a queue, or an event of a function
+    bus     ──► for each rule that it fits: an event of a function
+
+The writer looks the mappings up when it commits, so nobody is left out who had subscribed before.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+from pyfaas import _shapes, limits
+from pyfaas._invoke.ids import new_id
+from pyfaas._language.transform import Change, compile_transform
+from pyfaas._payload import encode_event
+from pyfaas._stores import queue, submissions
+from pyfaas._stores.database import Database, Job, Transaction
+from pyfaas._stores.mappings import Mapping, Routes
+from pyfaas._waits import Trip
+from pyfaas.context import request_id_text
+from pyfaas.errors import PayloadTooLarge
+from pyfaas.resources import Bus, Handle, Publication, Put, Queue, Sending, Topic
+
+Deliver = Callable[[Mapping], bytes]
+
+
+class Outbox:
+    """Where everything goes that leaves a caller, or a function, of one runtime."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._routes = Routes()
+        self._queues: dict[str, queue.Queue] = {}
+
+    def send(self, to: Handle, what: Any, hops: int = 0) -> Trip[Any]:
+        """Accept it, and give its id; of several messages or events their ids. Raises StoreUnavailable."""
+        return (yield from self._database.write(self.job(to, what, hops)))
+
+    def job(self, to: Handle, what: Any, hops: int = 0) -> Job[Any]:
+        """
+        Give the part of a transaction that accepts it.
+
+        ``hops``: how many functions one after the other led to this. Raises PayloadTooLarge.
+        """
+        if isinstance(to, Queue):
+            return self._sending(to, what, hops)
+        if isinstance(to, Topic):
+            return self._publication(to, what, hops)
+        assert isinstance(to, Bus)  # noqa: S101 - there is no other kind
+        return self._events(to, what, hops)
+
+    def ask(self, of: Queue, verb: str, count: int | None = None) -> Trip[Any]:
+        """Look after a queue: ``count`` or ``purge`` its messages, or ``redrive`` so many. Raises StoreUnavailable."""
+        verbs: dict[str, Callable[[Transaction, queue.Queue], Any]] = {
+            "count": queue.count,
+            "purge": queue.purge,
+            "redrive": lambda one, store: queue.redrive(one, store, -1 if count is None else count),
+        }
+        return (yield from self._database.write(lambda one: verbs[verb](one, self.queue_of(one, of))))
+
+    def queue_of(self, transaction: Transaction, of: Queue) -> queue.Queue:
+        """Give the store's queue for a handle. Raises ConfigurationError where it is of the other kind there."""
+        return queue.find_or_make(transaction, of.path, fifo=of.fifo)
+
+    # -- queues --------------------------------------------------------------------------------------------------------
+
+    def _sending(self, to: Queue, what: Sending, hops: int) -> Job[list[str]]:
+        delay = to.delay if what.delay is None else what.delay
+        attributes = _shapes.typed(what.attributes) if what.attributes else {}
+
+        def job(transaction: Transaction) -> list[str]:
+            into = self.queue_of(transaction, to)
+            ids = []
+            for body in what.bodies:
+                token = what.duplicate_id
+                if token is None and to.deduplicate:
+                    token = hashlib.sha256(body.encode()).hexdigest()
+                number = queue.send(
+                    transaction,
+                    into,
+                    body.encode(),
+                    attributes=noted_of(attributes, hops, token),
+                    delay=delay,
+                    group=what.group,
+                    duplicate_id=token,
+                )
+                ids.append(self._database.message_id(number))
+            return ids
+
+        return job
+
+    # -- topics --------------------------------------------------------------------------------------------------------
+
+    def _publication(self, to: Topic, what: Publication, hops: int) -> Job[str]:
+        message_id, attributes = request_id_text(new_id()), _shapes.typed(what.attributes)
+        told: dict[str, Any] = {
+            "message_id": message_id,
+            "message": what.message,
+            "subject": what.subject,
+            "attributes": attributes,
+            "at": self._database.clock.wall(),
+        }
+        plain = {name: value for name, value in what.attributes.items() if not isinstance(value, bytes)}
+        subject = {"attributes": plain, "body": _parsed(what.message)}
+
+        def for_function(row: Mapping) -> bytes:
+            return encode_event(_shapes.sns_event(to.name, self._database.message_id(row.id), **told))
+
+        def for_queue(row: Mapping) -> bytes:
+            if row.rule.get("raw"):
+                return what.message.encode()
+            return encode_event(_shapes.sns_notification(to.name, self._database.message_id(row.id), **told))
+
+        def job(transaction: Transaction) -> str:
+            for row in self._routes.of(transaction, to.path, subject):
+                kind, _, name = row.target.partition("/")
+                if kind == "function":
+                    _accept(transaction, name, for_function(row), {"hops": hops} if hops else {})
+                else:
+                    into = queue.find_or_make(transaction, row.target)
+                    noted = noted_of(attributes if row.rule.get("raw") else {}, hops)
+                    queue.send(transaction, into, for_queue(row), attributes=noted, delay=row.rule["delay"])
+            return message_id
+
+        return job
+
+    # -- buses ---------------------------------------------------------------------------------------------------------
+
+    def _events(self, to: Bus, what: list[Put], hops: int) -> Job[list[str]]:
+        wall = self._database.clock.wall()
+        events = [(request_id_text(new_id()), one) for one in what]
+        made = [
+            _shapes.bus_event(
+                event_id=event_id,
+                source=one.source,
+                detail_type=one.detail_type,
+                detail=one.detail,
+                resources=one.resources,
+                at=wall if one.at is None else one.at,
+            )
+            for event_id, one in events
+        ]
+        payloads = [encode_event(event) for event in made]
+        for payload in payloads:
+            if len(payload) > limits.ASYNC_EVENT_BYTES:
+                raise PayloadTooLarge(f"the event has {len(payload):,} bytes: at most {limits.ASYNC_EVENT_BYTES:,}")
+
+        def job(transaction: Transaction) -> list[str]:
+            for event, payload in zip(made, payloads, strict=True):
+                for row in self._routes.of(transaction, to.path, event):
+                    changed = _transformed(row, event, wall) if row.rule.get("transform") else payload
+                    noted = {"hops": hops} if hops else {}
+                    _accept(transaction, row.target.partition("/")[2], changed, noted)
+            return [event_id for event_id, _ in events]
+
+        return job
+
+
+def noted_of(attributes: _shapes.Typed, hops: int, token: str | None = None) -> str | None:
+    """Write down what is kept beside a message's body."""
+    noted: dict[str, Any] = {}
+    if attributes:
+        noted["attributes"] = attributes
+    if hops:
+        noted["hops"] = hops
+    if token is not None:
+        noted["token"] = token
+    return json.dumps(noted) if noted else None
+
+
+def _accept(transaction: Transaction, function: str, payload: bytes, noted: dict[str, Any]) -> None:
+    """Have a function run with this, later."""
+    request_id = new_id()
+    to = submissions.queue_of(transaction, function)
+    noted_too = json.dumps({"id": request_id.hex(), **noted})
+    submissions.accept(transaction, to, function, request_id, payload, noted_too)
+
+
+def _parsed(text: str) -> Any:
+    """Give what a text is as JSON, where it is an object; None of any other."""
+    if not text.startswith("{"):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _transformed(row: Mapping, event: dict[str, Any], at: float) -> bytes:
+    rule = row.name
+    reserved = {
+        "aws.events.rule-name": rule,
+        "aws.events.rule-arn": _shapes.arn("events", f"rule/{row.source.partition('/')[2]}/{rule}"),
+        "aws.events.event.ingestion-time": f"{datetime.fromtimestamp(at, timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
+    }
+    return _change_of(json.dumps(row.rule["transform"]))(event, reserved).encode()
+
+
+@functools.lru_cache(maxsize=4096)
+def _change_of(transform: str) -> Change:
+    return compile_transform(json.loads(transform))

@@ -1,0 +1,222 @@
+"""
+The triggers of one runtime's functions, made into running things; and what can be known of them, and changed.
+
+    open(functions) ──► rows in the store (who gets what comes from where) ──► sources for the dispatcher
+    mappings()      ──► pause, resume, change, remove: here, and in every other host that has the store open
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeAlias
+
+from pyfaas._invoke.deferred import Deferred, refuse_namesake
+from pyfaas._sources.queues import NO_RECORDS, QueueSource
+from pyfaas._stores import mappings, queue
+from pyfaas._stores.database import Transaction
+from pyfaas._stores.mappings import Mapping, Wanted
+from pyfaas._waits import run_async, run_blocking
+from pyfaas.errors import ConfigurationError
+from pyfaas.functions import Function
+from pyfaas.resources import Queue, fed
+from pyfaas.triggers import QueueTrigger, Trigger
+
+Key: TypeAlias = "tuple[str, str, str]"  # a mapping's source, target and name
+
+
+class _Known(NamedTuple):
+    """What the store told."""
+
+    rows: list[Mapping]
+    queues: dict[Queue, queue.Queue]
+
+
+class EventSourceMapping:
+    """
+    What connects a source of events to a function, or a topic to a queue; ``runtime.mappings()`` gives them.
+
+    ``uuid`` names it; ``source`` and ``target`` are in the form of ``"queue/orders"`` and ``"function/charge"``,
+    ``name`` that of a rule; ``trigger`` is what was declared, None in a runtime that does not have the function.
+    """
+
+    def __init__(self, opened: Sources, row: Mapping, trigger: Trigger | None) -> None:
+        self._opened = opened
+        self._row = row
+        self.uuid = opened.deferred.database.message_id(row.id)
+        self.source = row.source
+        self.target = row.target
+        self.name = row.name
+        self.trigger = trigger
+
+    @property
+    def state(self) -> str:
+        """In AWS's words: ``"Enabled"``, ``"Disabled"``, and ``"Disabling"`` while the last of it still runs."""
+        if self._opened.is_enabled(self._row.id):
+            return "Enabled"
+        source = self._opened.source_of(self._row.id)
+        return "Disabling" if source is not None and source.running else "Disabled"
+
+    @property
+    def last_result(self) -> str:
+        """What came of the last batch, in AWS's words; of a queue in this runtime."""
+        source = self._opened.source_of(self._row.id)
+        return NO_RECORDS if source is None else source.last_result
+
+    def pause(self) -> None:
+        """Take no more events, in any host; what runs goes on. It stays so until ``resume``, in later runs too."""
+        self._opened.enable(self._row, enabled=False)
+
+    def resume(self) -> None:
+        """Go on."""
+        self._opened.enable(self._row, enabled=True)
+
+    def change(self, **options: Any) -> None:
+        """
+        Change what the trigger was declared with, such as ``size=100``, until this runtime is closed.
+
+        Raises ConfigurationError, also where this runtime does not have the function.
+        """
+        if self.trigger is None:
+            raise ConfigurationError(f"{self!r} is not of this runtime: it cannot be changed here")
+        self.trigger = self._opened.change(self._row, self.trigger.changed(options))
+
+    def remove(self) -> None:
+        """Forget it, in every host, until a runtime is opened that declares it."""
+        self._opened.remove(self._row)
+
+    def __repr__(self) -> str:
+        return f"<EventSourceMapping {self.source} -> {self.target} {self.state}>"
+
+
+class Sources:
+    """All of one runtime."""
+
+    def __init__(self, deferred: Deferred) -> None:
+        self.deferred = deferred
+        self._triggers: dict[Key, tuple[Function[Any, Any], Trigger]] = {}
+        self._sources: dict[int, QueueSource] = {}
+        self._enabled: dict[int, bool] = {}
+        self._lock = threading.Lock()
+        deferred.on_others = self.look_again
+
+    def open(self, functions: Iterable[Function[Any, Any]]) -> None:
+        """
+        Serve these, and connect their triggers; those of a function that was served before are connected anew.
+
+        Raises ConfigurationError, and StoreUnavailable.
+        """
+        functions = [*functions]
+        triggered = [function for function in functions if function.options.trigger]
+        _refuse_namesakes(triggered)
+        self.deferred.serve(functions if self.deferred.database.path is not None else triggered)
+        wanted = self._wanted(triggered)
+        targets = {*(f"function/{function.name}" for function in functions), *(one.target for one in wanted)}
+
+        def job(transaction: Transaction) -> _Known:
+            mappings.declare(transaction, targets, wanted)
+            return self._read(transaction)
+
+        with self._lock:
+            self._run(run_blocking(self.deferred.database.write(job)))
+
+    def _wanted(self, functions: Iterable[Function[Any, Any]]) -> list[Wanted]:
+        """List what is to connect what, as it is declared."""
+        wanted: dict[Key, Wanted] = {}
+        for function in functions:
+            for trigger in function.options.trigger:
+                row = Wanted(trigger.source, f"function/{function.name}", *trigger.row())
+                if row[:3] in wanted:
+                    raise ConfigurationError(f"{function.name!r} has {trigger.source} twice among its triggers")
+                self._triggers[row[:3]] = (function, trigger)
+                wanted[row[:3]] = row
+        return [*wanted.values(), *(Wanted(source, target, "", rule) for (source, target), rule in fed.items())]
+
+    # -- what can be known, and changed --------------------------------------------------------------------------------
+
+    def mappings(self) -> list[EventSourceMapping]:
+        """List all that the store knows, the oldest first."""
+        known = run_blocking(self.deferred.database.write(self._read, durable=False))
+        with self._lock:
+            self._run(known)
+        return [EventSourceMapping(self, row, self._triggers.get(row[1:4], (None, None))[1]) for row in known.rows]
+
+    def is_enabled(self, number: int) -> bool:
+        """Tell whether it takes events, as far as this runtime has heard."""
+        return self._enabled.get(number, False)
+
+    def source_of(self, number: int) -> QueueSource | None:
+        """Give what runs of it here, or ran last."""
+        return self._sources.get(number)
+
+    def enable(self, row: Mapping, *, enabled: bool) -> None:
+        """Pause it, or let it go on."""
+        self._do(lambda one: mappings.enable(one, row.id, enabled))
+
+    def remove(self, row: Mapping) -> None:
+        """Forget it."""
+        self._triggers.pop(row[1:4], None)
+        self._do(lambda one: mappings.remove(one, row.id))
+
+    def change(self, row: Mapping, trigger: Trigger) -> Trigger:
+        """Let another trigger take the place of the declared one."""
+        function, _ = self._triggers[row[1:4]]
+        trigger.check(function.options.timeout)
+        self._triggers[row[1:4]] = (function, trigger)
+        self._do(lambda one: mappings.change(one, row.id, trigger.row()[1]))
+        return trigger
+
+    def _do(self, change: Callable[[Transaction], None]) -> None:
+        def job(transaction: Transaction) -> _Known:
+            change(transaction)
+            return self._read(transaction)
+
+        with self._lock:
+            self._run(run_blocking(self.deferred.database.write(job)))
+
+    async def look_again(self) -> None:
+        """Another host may have paused something."""
+        known = await run_async(self.deferred.database.write(self._read, durable=False))
+        with self._lock:
+            self._run(known)
+
+    # -- what runs -----------------------------------------------------------------------------------------------------
+
+    def _read(self, transaction: Transaction) -> _Known:
+        """Read the rows, and find the queues that our triggers need."""
+        handles = {trigger.queue for _, trigger in self._triggers.values() if isinstance(trigger, QueueTrigger)}
+        handles |= {handle.dead_letter for handle in handles if handle.dead_letter is not None}
+        queue_of = self.deferred.outbox.queue_of
+        return _Known(mappings.every(transaction), {handle: queue_of(transaction, handle) for handle in handles})
+
+    def _run(self, known: _Known) -> None:
+        """Begin with what is enabled and of our functions, and end what is not any more."""
+        self._enabled = {row.id: row.enabled for row in known.rows}
+        wanted: dict[int, tuple[Function[Any, Any], QueueTrigger]] = {}
+        for row in known.rows:
+            function, trigger = self._triggers.get(row[1:4], (None, None))
+            if function is not None and isinstance(trigger, QueueTrigger) and row.enabled:
+                wanted[row.id] = (function, trigger)
+        for number, source in self._sources.items():
+            if source.served and wanted.get(number) != (source.function, source.trigger):
+                self.deferred.dispatch.leave(source.queue.id, source)
+        for number, (function, trigger) in wanted.items():
+            former = self._sources.get(number)
+            if former is None or not former.served:
+                self._sources[number] = self._begin(function, trigger, known.queues)
+
+    def _begin(
+        self, function: Function[Any, Any], trigger: QueueTrigger, queues: dict[Queue, queue.Queue]
+    ) -> QueueSource:
+        handle: Queue = trigger.queue
+        dead_letter = None if handle.dead_letter is None else queues[handle.dead_letter]
+        rules = queue.Rules(handle.max_receives, dead_letter, handle.retention)
+        source = QueueSource(self.deferred.house, function, trigger, queues[handle], rules)
+        self.deferred.dispatch.serve(source.queue.id, source)
+        return source
+
+
+def _refuse_namesakes(functions: Iterable[Function[Any, Any]]) -> None:
+    names: dict[str, Function[Any, Any]] = {}
+    for function in functions:
+        refuse_namesake(names.setdefault(function.name, function), function)

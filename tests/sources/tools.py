@@ -1,0 +1,67 @@
+"""Functions that write down what they get, and what reads it again. Imported by sandboxes: without pytest."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from handlers import PLACE
+from pyfaas import Function, Runtime, function
+from support import wait_until
+
+REPORT = "report"
+
+
+def recorder(file: Path, reply: Any = None, **options: Any) -> Function[Any, Any]:
+    """
+    Declare a function that writes each event into a file, a line each.
+
+    It fails where a record's body is ``fail``; with ``reply=REPORT`` it reports the records whose bodies begin with
+    ``bad``, and else it returns ``reply``.
+    """
+    where = str(file)
+
+    def handler(event: Any) -> Any:
+        return record(where, event, reply)
+
+    return function(**{"name": f"record-{file.stem}", "writes": [PLACE], "timeout": 10, **options})(handler)
+
+
+def record(file: str, event: Any, reply: Any) -> Any:
+    lines = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(lines, json.dumps(event).encode() + b"\n")  # at once: others write too
+    os.close(lines)
+    records = event.get("Records", []) if isinstance(event, dict) else []
+    if any(one.get("body") == "fail" for one in records):
+        raise ValueError("as it was told to")
+    if reply == REPORT:
+        bad = [one["messageId"] for one in records if one["body"].startswith("bad")]
+        return {"batchItemFailures": [{"itemIdentifier": one} for one in bad]}
+    return reply
+
+
+def events(file: Path) -> list[Any]:
+    written, _, _ = file.read_text().rpartition("\n") if file.exists() else ("", "", "")
+    return [json.loads(line) for line in written.splitlines()]
+
+
+def bodies(file: Path) -> list[list[str]]:
+    """Give the bodies of each batch."""
+    return [[one["body"] for one in event["Records"]] for event in events(file)]
+
+
+def flat(file: Path) -> list[str]:
+    return [body for batch in bodies(file) for body in batch]
+
+
+def wait_for(file: Path, count: int, seconds: float = 15.0) -> list[Any]:
+    """Wait until so many events were written down, and give them."""
+    wait_until(lambda: len(events(file)) >= count, seconds)
+    return events(file)
+
+
+def idle(runtime: Runtime) -> None:
+    """Wait until nothing that began is still going on."""
+    wait_until(lambda: not runtime._deferred.dispatch._runs)
