@@ -58,6 +58,9 @@ WRONG: list[tuple[str, list[Any], str]] = [
     ("preload", ["numpy", None], "must be a list"),
     ("retries", [-1, 3, None, 1.0], "must be a whole number from 0 to 2"),
     ("max_event_age", [59, 21_601, None, "60"], SECONDS.format("60", "21600")),
+    ("on_success", [7], "must be a function, a queue with fifo=False, a topic, a bus, or None"),
+    ("on_failure", ["queue"], "must be a function, a queue with fifo=False, a topic, a bus, or None"),
+    ("dead_letter", ["queue"], "must be a queue with fifo=False, a topic, or None"),
     ("layers", ["layer", None], "must be a list"),
     ("tenant_isolated", [None, "yes"], "must be True or False"),
     ("fresh", [None, 1], "must be True or False"),
@@ -97,9 +100,6 @@ def test_a_value_within_its_range_is_kept(field: str, value: Any) -> None:
 
 LATER: dict[str, Any] = {
     "allow": ["queue:a:send"],
-    "on_success": "queue",
-    "on_failure": "queue",
-    "dead_letter": "queue",
     "idempotency": "key",
     "layers": ["layer"],
 }

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from pyfaas import errors
+from pyfaas import errors, limits
 from pyfaas._payload import decode_result
 from pyfaas.context import request_id_text
 from pyfaas.errors import EventExpired, FunctionError, InvokeError, PyfaasError, Throttled, TimedOut
@@ -138,6 +138,8 @@ def error_of(told: dict[str, Any], request_id: str) -> PyfaasError:
         return kind(told["message"])
     if told.get("condition") == "ZeroReservedConcurrency":
         return Throttled("reserved_concurrency=0 refuses every call", _RESERVED)
+    if told.get("condition") == "RecursiveInvocationException":
+        return InvokeError(f"{limits.HOPS} functions, one after the other, led to this event: they run in a circle")
     return EventExpired("the event waited for longer than max_event_age")
 
 

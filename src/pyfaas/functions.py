@@ -164,6 +164,10 @@ class Function(Generic[Event, Result]):
         """Do the same from async code."""
         return await _port.current().asubmit(self, event, delay=delay, idempotency_key=idempotency_key, tenant=tenant)
 
+    def destinations(self) -> list[Function[Any, Any]]:
+        """List the functions that are told what came of an event of this one."""
+        return [one for one in (self.options.on_success, self.options.on_failure) if isinstance(one, Function)]
+
     def statistics(self) -> Any:
         """Give the ``FunctionStatistics`` of this function in the current runtime."""
         return _port.current().function_statistics(self)
@@ -179,7 +183,7 @@ class Function(Generic[Event, Result]):
         """Give what a pickle needs to make this function where its module cannot be imported."""
         state = {
             "handler": self.handler,
-            "options": self.options,
+            "options": self.options.without(*_OF_HANDLES),  # the host's business
             "module": self.module,
             "qualname": self.qualname,
             "takes_context": self.takes_context,
@@ -297,14 +301,16 @@ def function(handler: Any = None, /, **options: Any) -> Any:
     - ``max_invocations``: after so many the sandbox is replaced
     - ``description``: up to 256 characters
     - ``trigger``: what runs it besides calls: a queue, a topic, a rule of a bus, or a list of such
+    - ``on_success``, ``on_failure``: a function, queue, topic or bus that is told what came of an event that was
+      submitted, or published (AWS: DestinationConfig); in the transaction that notes it
+    - ``dead_letter``: a queue or topic that gets such an event when it is given up (AWS: DeadLetterConfig)
 
-    ``allow, on_success, on_failure, dead_letter, idempotency, layers`` are checked, and refused as not
-    available yet.
+    ``allow, idempotency, layers`` are checked, and refused as not available yet.
 
     Raises ConfigurationError naming the field, the value and what would be right.
     """
     if handler is None:
-        Options(**{"name": "function", **_with_triggers(options)})  # so that a wrong option shows at its own line
+        Options(**{"name": "function", **_with_handles(options)})  # so that a wrong option shows at its own line
         return functools.partial(_declare, options)
     return _declare(options, handler)
 
@@ -327,7 +333,7 @@ def _declare(options: dict[str, Any], handler: Any, /) -> Function[Any, Any]:
     qualname = named.__qualname__
     made: Function[Any, Any] = Function(
         handler,
-        Options(**{"name": _default_name(qualname), **_with_triggers(options)}),
+        Options(**{"name": _default_name(qualname), **_with_handles(options)}),
         module,
         qualname,
         _takes_context(handler, qualname),
@@ -339,12 +345,23 @@ def _declare(options: dict[str, Any], handler: Any, /) -> Function[Any, Any]:
     return made
 
 
-def _with_triggers(options: dict[str, Any]) -> dict[str, Any]:
-    """Make triggers of what stands after ``trigger=``."""
-    if options.get("trigger") is None:
+_OF_HANDLES = ("trigger", "on_success", "on_failure", "dead_letter")
+
+
+def _with_handles(options: dict[str, Any]) -> dict[str, Any]:
+    """Look at the options that name handles; make triggers of what stands after ``trigger=``."""
+    if all(options.get(name) is None for name in _OF_HANDLES):
         return options
+    from pyfaas.resources import check_dead_letter, check_destination
     from pyfaas.triggers import checked_triggers
 
+    for name in ("on_success", "on_failure"):
+        if options.get(name) is not None and not isinstance(options[name], Function):
+            check_destination(name, options[name])
+    if options.get("dead_letter") is not None:
+        check_dead_letter("dead_letter", options["dead_letter"])
+    if options.get("trigger") is None:
+        return options
     return {**options, "trigger": checked_triggers(options["trigger"], options.get("timeout", Options.timeout))}
 
 

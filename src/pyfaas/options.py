@@ -226,9 +226,6 @@ class Options:
     LATER: ClassVar[frozenset[str]] = frozenset(
         {
             "allow",
-            "on_success",
-            "on_failure",
-            "dead_letter",
             "idempotency",
             "layers",
         }
@@ -266,11 +263,18 @@ class Options:
         if self.fresh and self.max_invocations is not None:
             raise refuse("max_invocations", self.max_invocations, "None where fresh=True")
 
+    def without(self, *names: str) -> Options:
+        """Give the same, but for these."""
+        return Options(**{name: value for name, value in self._given().items() if name not in names})
+
+    def _given(self) -> dict[str, Any]:
+        return {**self.__dict__, "environment": dict(self.environment)}
+
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name!r} cannot be set: options are frozen")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remake, ({**self.__dict__, "environment": dict(self.environment)},)
+        return _remake, (self._given(),)
 
     def __repr__(self) -> str:
         return f"Options({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"

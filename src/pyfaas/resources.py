@@ -493,6 +493,21 @@ def _checked_transform(given: dict[str, Any]) -> dict[str, Any] | None:
     return transform
 
 
+# -- where what came of an invocation goes -----------------------------------------------------------------------------
+
+
+def check_dead_letter(field: str, value: Any) -> None:
+    """Accept a queue or a topic. Raises ConfigurationError."""
+    if not isinstance(value, (Queue, Topic)) or (isinstance(value, Queue) and value.fifo):
+        raise refuse(field, value, "a queue with fifo=False, a topic, or None")
+
+
+def check_destination(field: str, value: Any) -> None:
+    """Accept a queue, a topic or a bus. Raises ConfigurationError."""
+    if not isinstance(value, (Queue, Topic, Bus)) or (isinstance(value, Queue) and value.fifo):
+        raise refuse(field, value, "a function, a queue with fifo=False, a topic, a bus, or None")
+
+
 # -- what all of them check --------------------------------------------------------------------------------------------
 
 

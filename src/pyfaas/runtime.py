@@ -167,6 +167,13 @@ class Runtime:
         from pyfaas._invoke.deferred import open_deferred  # with SQLite and asyncio, which other callers do not need
         from pyfaas._sources.opened import Sources
 
+        for function in self._functions or ():
+            for other in function.destinations():
+                if self._store is None and other not in (self._functions or ()):
+                    raise ConfigurationError(
+                        f"{function.name!r} tells {other.name!r} what came of its events, which {self!r} was not "
+                        "opened for"
+                    )
         self._deferred = deferred = open_deferred(self._store, self._durability, self._clock, self._pool, self._shelf)
         self._seen = _port.declarations
         try:

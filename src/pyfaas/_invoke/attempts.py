@@ -14,14 +14,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyfaas._invoke import retries
+from pyfaas._invoke.destinations import SUCCESS, End, telling
 from pyfaas._invoke.direct import Ending, run
 from pyfaas._invoke.dispatch import CLAIMED_AT_ONCE, LEASE_SECONDS, Run, Source, claim
+from pyfaas._invoke.outbox import Outbox
 from pyfaas._invoke.retries import Again, Over
-from pyfaas._records import tell_of
+from pyfaas._records import error_of, tell_of
 from pyfaas._stores import queue, submissions
 from pyfaas._stores.database import Database, Transaction
 from pyfaas._stores.queue import Message, Queue
 from pyfaas._waits import run_async
+from pyfaas.context import request_id_text
 from pyfaas.errors import PyfaasError
 from pyfaas.functions import Function
 
@@ -36,6 +39,7 @@ class House(NamedTuple):
     """What an attempt needs of its runtime; ``finished`` is told the request id of what came to its end."""
 
     database: Database
+    outbox: Outbox
     pool: Pool
     shelf_of: Callable[[Function[Any, Any], str | None], Shelf]
     finished: Callable[[bytes], None]
@@ -67,9 +71,11 @@ class Attempts(Source):
     async def _attempt(self, message: Message) -> None:
         """Run an event once, and note what came of it."""
         options, noted = self.function.options, message.attributes
-        over = retries.before(self._age(message), options.max_event_age, options.reserved_concurrency)
+        over = retries.before(
+            self._age(message), options.max_event_age, options.reserved_concurrency, noted.get("hops", 0)
+        )
         if over is not None:
-            await self._finish(message, submissions.FAILED, error={**noted.get("error", {}), **over._asdict()})
+            await self._give_up(message, over, noted.get("error", {}))
             return
         decided: Again | Over
         try:
@@ -82,7 +88,8 @@ class Attempts(Source):
         noted = {**noted, "attempts": noted.get("attempts", 0) + 1, "refusals": 0}
         message = message._replace(attributes=noted)
         if ending.error is None:
-            await self._finish(message, submissions.DONE, value=ending.payload)
+            end = End(SUCCESS, value=ending.payload)
+            await self._finish(message, submissions.DONE, end, value=ending.payload)
             return
         decided = retries.after_failure(noted["attempts"], options.retries, self._age(message), options.max_event_age)
         await self._go_on(message, decided, ending.error, noted)
@@ -101,18 +108,30 @@ class Attempts(Source):
         told = tell_of(error)
         message = message._replace(attributes=noted)
         if isinstance(decided, Over):
-            await self._finish(message, submissions.FAILED, error={**told, **decided._asdict()})
+            await self._give_up(message, decided, told)
             return
         noted = {**noted, "error": told}
         database = self._house.database
         await run_async(database.write(lambda one: queue.again(one, message, noted, decided.delay), durable=False))
         self.due_at = min(self.due_at, database.now() + decided.delay)
 
-    async def _finish(self, message: Message, state: str, *, value: bytes | None = None, error: Any = None) -> None:
+    async def _give_up(self, message: Message, over: Over, told: dict[str, Any]) -> None:
+        told = {**told, **over._asdict()}
+        error = error_of(told, request_id_text(bytes.fromhex(message.attributes["id"])))
+        await self._finish(message, submissions.FAILED, End(over.condition, error=error), error=told)
+
+    async def _finish(
+        self, message: Message, state: str, end: End, *, value: bytes | None = None, error: Any = None
+    ) -> None:
+        """Note what came of it, and tell whoever is to be told: all of that, or none."""
         attempts = message.attributes.get("attempts", 0)
+        tell = telling(self._house.outbox, self.function, message, end)
 
         def job(transaction: Transaction) -> bool:
-            return submissions.finish(transaction, self.queue, message, state, attempts, value, error)
+            if not submissions.finish(transaction, self.queue, message, state, attempts, value, error):
+                return False
+            tell(transaction)
+            return True
 
         if await run_async(self._house.database.write(job, durable=False)):
             self._house.finished(bytes.fromhex(message.attributes["id"]))

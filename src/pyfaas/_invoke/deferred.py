@@ -43,8 +43,8 @@ class Deferred:
     def __init__(self, database: Database, pool: Pool, shelf_of: Callable[[Any, str | None], Shelf]) -> None:
         self.database = database
         self.dispatch = Dispatch(database, pool, self._others)
-        self.house = House(database, pool, shelf_of, self._finished)
         self.outbox = Outbox(database)
+        self.house = House(database, self.outbox, pool, shelf_of, self._finished)
         self.on_others: Callable[[], Awaitable[None]] | None = None  # another host may have changed something
         self._served: dict[str, Attempts] = {}
         self._waiting: dict[bytes, list[Later]] = {}
@@ -60,7 +60,7 @@ class Deferred:
         """
         known: dict[str, Function[Any, Any]] = {}
         shared: dict[str, Function[Any, Any]] = {}
-        for function in functions:
+        for function in _with_destinations(functions):
             if not _is_same(known.setdefault(function.name, function), function):
                 shared[function.name] = function
 
@@ -111,8 +111,10 @@ class Deferred:
         """Run what comes for this function, from now on."""
         if other is not None:
             refuse_namesake(other.function, function)
-        found = yield from self.database.write(lambda one: submissions.queue_of(one, function.name))
-        return self._attempts(function, found)
+        all_of = _with_destinations([function])
+        found = yield from self.database.write(lambda one: [submissions.queue_of(one, each.name) for each in all_of])
+        first, *_ = [self._attempts(each, queue) for each, queue in zip(all_of, found, strict=True)]
+        return first
 
     def look_up(self, request_id: str) -> Trip[Submission | None]:
         """Tell what is known of a request."""
@@ -209,6 +211,17 @@ def _submission(record: Record) -> Submission:
         None if told is None else error_of(told, request_id),
         (told or {}).get("condition"),
     )
+
+
+def _with_destinations(functions: Iterable[Function[Any, Any]]) -> list[Function[Any, Any]]:
+    """List them, and those that are told what came of their events, and so on; each once."""
+    found: dict[Function[Any, Any], None] = dict.fromkeys(functions)
+    waiting = [*found]
+    while waiting:
+        new = [one for one in waiting.pop().destinations() if one not in found]
+        found.update(dict.fromkeys(new))
+        waiting += new
+    return [*found]
 
 
 def _is_same(one: Function[Any, Any], other: Function[Any, Any]) -> bool:

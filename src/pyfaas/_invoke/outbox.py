@@ -66,6 +66,10 @@ class Outbox:
         }
         return (yield from self._database.write(lambda one: verbs[verb](one, self.queue_of(one, of))))
 
+    def wall(self) -> float:
+        """Tell what time it is on the wall."""
+        return self._database.clock.wall()
+
     def queue_of(self, transaction: Transaction, of: Queue) -> queue.Queue:
         """Give the store's queue for a handle. Raises ConfigurationError where it is of the other kind there."""
         return queue.find_or_make(transaction, of.path, fifo=of.fifo)
@@ -123,7 +127,7 @@ class Outbox:
             for row in self._routes.of(transaction, to.path, subject):
                 kind, _, name = row.target.partition("/")
                 if kind == "function":
-                    _accept(transaction, name, for_function(row), {"hops": hops} if hops else {})
+                    accept_for(name, for_function(row), hops)(transaction)
                 else:
                     into = queue.find_or_make(transaction, row.target)
                     noted = noted_of(attributes if row.rule.get("raw") else {}, hops)
@@ -157,8 +161,7 @@ class Outbox:
             for event, payload in zip(made, payloads, strict=True):
                 for row in self._routes.of(transaction, to.path, event):
                     changed = _transformed(row, event, wall) if row.rule.get("transform") else payload
-                    noted = {"hops": hops} if hops else {}
-                    _accept(transaction, row.target.partition("/")[2], changed, noted)
+                    accept_for(row.target.partition("/")[2], changed, hops)(transaction)
             return [event_id for event_id, _ in events]
 
         return job
@@ -176,12 +179,16 @@ def noted_of(attributes: _shapes.Typed, hops: int, token: str | None = None) -> 
     return json.dumps(noted) if noted else None
 
 
-def _accept(transaction: Transaction, function: str, payload: bytes, noted: dict[str, Any]) -> None:
-    """Have a function run with this, later."""
+def accept_for(function: str, payload: bytes, hops: int) -> Job[bytes]:
+    """Give the part of a transaction that has a function run with this, later."""
     request_id = new_id()
-    to = submissions.queue_of(transaction, function)
-    noted_too = json.dumps({"id": request_id.hex(), **noted})
-    submissions.accept(transaction, to, function, request_id, payload, noted_too)
+    noted = json.dumps({"id": request_id.hex(), "hops": hops} if hops else {"id": request_id.hex()})
+
+    def job(transaction: Transaction) -> bytes:
+        to = submissions.queue_of(transaction, function)
+        return submissions.accept(transaction, to, function, request_id, payload, noted)
+
+    return job
 
 
 def _parsed(text: str) -> Any:

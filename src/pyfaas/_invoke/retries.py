@@ -4,6 +4,7 @@ What becomes of an asynchronous invocation that did not succeed, and when?  (pur
     the function failed      again after 1 min, then 2 min, as often as ``retries`` says     (AWS's waits)
     it was refused           again after 1 s, 2 s, 4 s ... 5 min: no permit, or this machine could not
     it would be too old      over: ``max_event_age`` counts from the moment from which it was due
+    16 functions led to it   over: they run in a circle
 
 What is over has a condition, in AWS's words, for whoever is told of it.
 """
@@ -12,9 +13,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pyfaas import limits
+
 RETRIES_EXHAUSTED = "RetriesExhausted"
 TOO_OLD = "EventAgeExceeded"
 NO_CONCURRENCY = "ZeroReservedConcurrency"
+RECURSIVE = "RecursiveInvocationException"  # in the records AWS has no word for it; this is its error's
 
 FUNCTION_WAIT_SECONDS = 60.0
 _REFUSED_WAIT_SECONDS = 1.0
@@ -33,8 +37,10 @@ class Over(NamedTuple):
     condition: str
 
 
-def before(age: float, max_age: float, reserved: int | None) -> Over | None:
+def before(age: float, max_age: float, reserved: int | None, hops: int = 0) -> Over | None:
     """Decide before an attempt: whether there is any point in it."""
+    if hops >= limits.HOPS:
+        return Over(RECURSIVE)
     if reserved == 0:
         return Over(NO_CONCURRENCY)
     return Over(TOO_OLD) if age > max_age else None

@@ -11,13 +11,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import math
 from functools import partial
 from typing import Any
 
 import anyio
 
-from pyfaas import _shapes
+from pyfaas import _shapes, limits
 from pyfaas._invoke.attempts import House
 from pyfaas._invoke.direct import Ending, run
 from pyfaas._invoke.dispatch import Run, Source, claim
@@ -34,6 +35,7 @@ from pyfaas.triggers import QueueTrigger
 CLAIMED_AT_ONCE = 500  # the writer does nothing else meanwhile
 NO_RECORDS, OK, FAILED = "No records processed", "OK", "PROBLEM: Function call failed"
 
+_log = logging.getLogger("pyfaas")
 _compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -102,7 +104,7 @@ class QueueSource(Source):
                 messages = queue.claim(transaction, self.queue, count, seconds, self._rules).messages
                 if not messages:
                     break
-                found.append(messages)
+                found.append(self._without_circles(transaction, messages))
             for origin in {one.origin for messages in found for one in messages} - self._names.keys() - {None}:
                 self._names[origin] = transaction.one("queue_name", queue=origin).partition("/")[2]  # type: ignore[index]
             return found
@@ -119,6 +121,14 @@ class QueueSource(Source):
                     wanted[-1].append((message, _compact(record).encode()))
         await self._delete(unwanted)
         return [claimed for claimed in wanted if claimed]
+
+    def _without_circles(self, transaction: Transaction, messages: list[Message]) -> list[Message]:
+        """Take out what too many functions, one after the other, led to."""
+        too_far = [one for one in messages if one.attributes.get("hops", 0) >= limits.HOPS]
+        if too_far:
+            _log.warning("%s: %d messages that functions send in a circle were stopped", self, len(too_far))
+            queue.bury(transaction, self.queue, too_far, self._rules.dead_letter)
+        return [one for one in messages if one not in too_far]
 
     def _ready(self, now: float) -> list[Batch]:
         """Take the batches that begin now; what is left waits for its window to end."""

@@ -145,7 +145,7 @@ def claim(transaction: Transaction, queue: Queue, count: int, seconds: float, ru
             else:
                 sorted_out.messages.append(message)
         ack(transaction, queue, sorted_out.expired)
-        _bury(transaction, queue, sorted_out.dead, rules.dead_letter)
+        bury(transaction, queue, sorted_out.dead, rules.dead_letter)
         for all_of, new in zip(claimed, sorted_out, strict=True):
             all_of.extend(new)
     return claimed
@@ -197,8 +197,8 @@ def extend(transaction: Transaction, queue: Queue, messages: Iterable[Message], 
     return _with_leases(transaction, "extend", queue, messages, due_at=transaction.now + seconds)
 
 
-def _bury(transaction: Transaction, queue: Queue, messages: list[Message], to: Queue | None) -> None:
-    """Move messages that were just leased, or drop them where there is no queue for them."""
+def bury(transaction: Transaction, queue: Queue, messages: list[Message], to: Queue | None) -> None:
+    """Move messages that are leased by us to the dead letters, or drop them where there is no queue for those."""
     if to is None:
         ack(transaction, queue, messages)
     elif messages:

@@ -1,0 +1,126 @@
+"""
+Who is told what came of an asynchronous invocation, in the transaction that notes it: nobody is told twice, or not.
+
+    done     ──► on_success
+    given up ──► on_failure, and dead_letter
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, NamedTuple
+
+from pyfaas import _shapes, limits
+from pyfaas._invoke.outbox import Outbox, accept_for
+from pyfaas._payload import encode_event
+from pyfaas._stores.database import Job, Transaction
+from pyfaas._stores.queue import Message
+from pyfaas.context import function_arn, request_id_text
+from pyfaas.errors import ConfigurationError, FunctionError, InvokeError, PyfaasError
+from pyfaas.functions import Function
+from pyfaas.resources import Bus, Publication, Put, Queue, Sending
+
+SUCCESS = "Success"
+_DETAIL_TYPE = "Lambda Function Invocation Result - {}"
+_ERROR_MESSAGE_CHARACTERS = 1_024
+_log = logging.getLogger("pyfaas")
+
+
+class End(NamedTuple):
+    """How it ended: ``condition`` in AWS's words, and the result's JSON or the error of the last attempt."""
+
+    condition: str
+    value: bytes | None = None
+    error: PyfaasError | None = None
+
+
+def telling(outbox: Outbox, function: Function[Any, Any], message: Message, end: End) -> Job[None]:
+    """Give the part of a transaction that tells whoever is to be told."""
+    options = function.options
+    hops = message.attributes.get("hops", 0) + 1
+    jobs = []
+    destination = options.on_success if end.condition == SUCCESS else options.on_failure
+    if destination is not None:
+        jobs.append(_record_for(outbox, function, message, end, destination, hops))
+    if options.dead_letter is not None and end.condition != SUCCESS:
+        what = _dead_letter(message, end.error)
+        to = options.dead_letter
+        publication = Publication(what.bodies[0], None, what.attributes or {})
+        jobs.append(_sent(outbox, to, what if isinstance(to, Queue) else publication, hops))
+
+    def job(transaction: Transaction) -> None:
+        for one in jobs:
+            try:
+                one(transaction)
+            except (ConfigurationError, InvokeError) as error:  # a queue of the other kind, or too large
+                _log.warning("what came of an event of %r could not be told: %s", function.name, error)
+
+    return job
+
+
+def _record_for(
+    outbox: Outbox, function: Function[Any, Any], message: Message, end: End, to: Any, hops: int
+) -> Job[Any]:
+    record = _record(function, message, end, outbox.wall())
+    if isinstance(to, Function):
+        return accept_for(to.name, record, hops) if hops <= limits.HOPS else _nobody
+    if isinstance(to, Queue):
+        return outbox.job(to, Sending([record.decode()]), hops)
+    if isinstance(to, Bus):
+        outcome = "Success" if end.condition == SUCCESS else "Failure"
+        arns = [_shapes.arn("events", f"event-bus/{to.name}"), f"{function_arn(function.name)}:$LATEST"]
+        what: Any = [Put("lambda", _DETAIL_TYPE.format(outcome), json.loads(record), arns, None)]
+        return _sent(outbox, to, what, hops)
+    return _sent(outbox, to, Publication(record.decode(), None, {}), hops)
+
+
+def _sent(outbox: Outbox, to: Any, what: Any, hops: int) -> Job[Any]:
+    """Send it on; what goes round in a circle ends in a queue, or here."""
+    return outbox.job(to, what, hops) if hops <= limits.HOPS or isinstance(to, Queue) else _nobody
+
+
+def _nobody(_: Transaction) -> None: ...
+
+
+def _record(function: Function[Any, Any], message: Message, end: End, at: float) -> bytes:
+    """
+    Write what a destination gets.
+
+    A result with which it would be over 1 MB is left out: AWS would drop all of it.
+    """
+    request_id, attempts = (
+        request_id_text(bytes.fromhex(message.attributes["id"])),
+        message.attributes.get("attempts", 0),
+    )
+    response: dict[str, Any] | None = None
+    if end.value is not None:
+        response = {"responsePayload": json.loads(end.value)}
+    elif isinstance(end.error, FunctionError):
+        response = {"responsePayload": end.error.to_lambda(), "functionError": "Unhandled"}
+    while True:
+        record = encode_event(
+            _shapes.destination_record(
+                function=function.name,
+                request_id=request_id,
+                condition=end.condition,
+                attempts=attempts,
+                event=json.loads(message.body),
+                at=at,
+                response=response,
+            )
+        )
+        if len(record) <= limits.MESSAGE_BYTES or response is None or response["responsePayload"] is None:
+            return record
+        response["responsePayload"] = None
+
+
+def _dead_letter(message: Message, error: PyfaasError | None) -> Sending:
+    """Make what a dead letter queue gets: the event, and in the attributes why."""
+    code = 200 if isinstance(error, FunctionError) else 429 if isinstance(error, InvokeError) else 500
+    attributes: dict[str, Any] = {
+        "RequestID": request_id_text(bytes.fromhex(message.attributes["id"])),
+        "ErrorCode": code,
+        "ErrorMessage": (getattr(error, "message", "") or str(error))[:_ERROR_MESSAGE_CHARACTERS],
+    }
+    return Sending([message.body.decode()], attributes=attributes)
