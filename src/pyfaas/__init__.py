@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pyfaas.functions import Function, function
     from pyfaas.resources import Bus, Queue, Topic, bus, queue, topic
     from pyfaas.runtime import Runtime
+    from pyfaas.triggers import schedule
 
 __version__ = "0.1.0.dev0"
 
@@ -55,6 +56,7 @@ _HOMES = {
     "pyfaas.resources": ("Bus", "Queue", "Topic", "bus", "queue", "topic"),
     "pyfaas._sources.opened": ("EventSourceMapping",),
     "pyfaas.runtime": ("Runtime",),
+    "pyfaas.triggers": ("schedule",),
     "pyfaas.context": ("Context",),
     "pyfaas._records": ("Outcome", "Report", "Submission"),
     "pyfaas._pool.keepalive": ("FixedTime", "GreedyDual"),
@@ -129,6 +131,7 @@ __all__ = [
     "bus",
     "function",
     "queue",
+    "schedule",
     "topic",
 ]
 

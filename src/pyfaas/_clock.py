@@ -7,6 +7,8 @@ the other one, which counts from this boot on and does not jump; ``boot`` tells 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -46,6 +48,33 @@ class SystemClock:
 
     def when_moved(self, call: Callable[[], None]) -> None:
         """Nobody moves it."""
+
+
+def watch_wall(descriptor: int = -1) -> int:
+    """
+    Have the kernel tell when somebody sets the clock on the wall: give a descriptor that is readable then.
+
+    With a descriptor: go on watching, after it was told. -1 where this system does not tell.
+    """
+    if sys.platform != "linux":
+        return -1
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "timerfd_create"):
+        return -1
+    if descriptor < 0:
+        descriptor = int(libc.timerfd_create(time.CLOCK_REALTIME, os.O_NONBLOCK | os.O_CLOEXEC))
+    else:
+        with contextlib.suppress(OSError):  # ECANCELED is what it tells
+            os.read(descriptor, 8)
+    far = (ctypes.c_long * 4)(0, 0, 2**40, 0)  # no interval; in some 35,000 years
+    if descriptor >= 0:
+        libc.timerfd_settime(descriptor, _ABSOLUTE | _CANCEL_ON_SET, far, None)
+    return descriptor
+
+
+_ABSOLUTE, _CANCEL_ON_SET = 1, 2  # TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET
 
 
 def _boot() -> str:

@@ -204,6 +204,11 @@ def bus_event(
     }
 
 
+def schedule_arn(schedule: str) -> str:
+    """Name a schedule as AWS would."""
+    return arn("scheduler", f"schedule/default/{schedule}")
+
+
 def scheduled_event(schedule: str, *, event_id: str, at: float) -> dict[str, Any]:
     """Make the event of a schedule that was given no other."""
     return bus_event(
@@ -211,7 +216,7 @@ def scheduled_event(schedule: str, *, event_id: str, at: float) -> dict[str, Any
         source="aws.scheduler",
         detail_type="Scheduled Event",
         detail="{}",
-        resources=[arn("scheduler", f"schedule/default/{schedule}")],
+        resources=[schedule_arn(schedule)],
         at=at,
     )
 

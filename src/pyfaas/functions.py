@@ -164,6 +164,33 @@ class Function(Generic[Event, Result]):
         """Do the same from async code."""
         return await _port.current().asubmit(self, event, delay=delay, idempotency_key=idempotency_key, tenant=tenant)
 
+    def schedule(self, expression: str, event: Event | None = None, **options: Any) -> str:
+        """
+        Have the handler run at times from now on, each an asynchronous invocation, and give the schedule's name.
+
+        What it takes is what ``pyfaas.schedule`` takes: ``name`` (one that is there is replaced), ``timezone``,
+        ``start``, ``end``, ``flexible``, ``catch_up``. It is kept in the ``store``; once it is over, it is forgotten.
+
+        Raises ConfigurationError, also where there is no such time any more, and StoreUnavailable.
+        """
+        return _port.current().ask(self, "schedule", _trigger(expression, event, options))  # type: ignore[no-any-return]
+
+    async def aschedule(self, expression: str, event: Event | None = None, **options: Any) -> str:
+        """Do the same from async code."""
+        return await _port.current().aask(self, "schedule", _trigger(expression, event, options))  # type: ignore[no-any-return]
+
+    def unschedule(self, name: str) -> bool:
+        """Forget a schedule of this name; tell whether there was one."""
+        return _port.current().ask(self, "unschedule", name)  # type: ignore[no-any-return]
+
+    async def aunschedule(self, name: str) -> bool:
+        """Do the same from async code."""
+        return await _port.current().aask(self, "unschedule", name)  # type: ignore[no-any-return]
+
+    def schedules(self) -> dict[str, float | None]:
+        """List its schedules by name, with the seconds since 1970 at which each is due next; None once it is over."""
+        return _port.current().ask(self, "schedules")  # type: ignore[no-any-return]
+
     def destinations(self) -> list[Function[Any, Any]]:
         """List the functions that are told what came of an event of this one."""
         return [one for one in (self.options.on_success, self.options.on_failure) if isinstance(one, Function)]
@@ -191,6 +218,12 @@ class Function(Generic[Event, Result]):
         }
         # The state comes after the object, so that a handler may refer to the function that it is the handler of.
         return _blank, (), state, None, None, _fill
+
+
+def _trigger(expression: str, event: Any, options: dict[str, Any]) -> Any:
+    from pyfaas.triggers import schedule
+
+    return schedule(expression, event=event, **options)
 
 
 def _blank() -> Function[Any, Any]:
@@ -300,7 +333,7 @@ def function(handler: Any = None, /, **options: Any) -> Any:
       MaximumEventAgeInSeconds)
     - ``max_invocations``: after so many the sandbox is replaced
     - ``description``: up to 256 characters
-    - ``trigger``: what runs it besides calls: a queue, a topic, a rule of a bus, or a list of such
+    - ``trigger``: what runs it besides calls: a queue, a topic, a rule of a bus, a schedule, or a list of such
     - ``on_success``, ``on_failure``: a function, queue, topic or bus that is told what came of an event that was
       submitted, or published (AWS: DestinationConfig); in the transaction that notes it
     - ``dead_letter``: a queue or topic that gets such an event when it is given up (AWS: DeadLetterConfig)

@@ -400,9 +400,19 @@ class Runtime:
         """Do the same from async code."""
         return await run_async(self._later().outbox.send(to, what))
 
-    def ask(self, of: Handle, verb: str, *arguments: Any) -> Any:
-        """Look after what a handle names; see ``Queue.purge``, ``Queue.redrive`` and ``Queue.statistics``."""
-        return run_blocking(self._later().outbox.ask(of, verb, *arguments))
+    def ask(self, of: Handle | Function[Any, Any], verb: str, *arguments: Any) -> Any:
+        """Look after what a handle or a function has; see ``Queue.purge`` and ``Function.schedule``."""
+        return run_blocking(self._ask(of, verb, *arguments))
+
+    async def aask(self, of: Handle | Function[Any, Any], verb: str, *arguments: Any) -> Any:
+        """Do the same from async code."""
+        return await run_async(self._ask(of, verb, *arguments))
+
+    def _ask(self, of: Handle | Function[Any, Any], verb: str, *arguments: Any) -> Trip[Any]:
+        outbox = self._later().outbox
+        if isinstance(of, Handle):
+            return outbox.ask(of, verb, *arguments)  # type: ignore[no-any-return]
+        return getattr(self._sources, verb)(of, *arguments)  # type: ignore[no-any-return]
 
     def mappings(self) -> list[EventSourceMapping]:
         """List what connects queues, topics and buses to functions, as the store knows it, the oldest first."""

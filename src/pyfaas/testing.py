@@ -77,13 +77,16 @@ class ManualClock:
         """Let so many seconds pass."""
         self._wall += seconds
         self._steady += seconds
-        for call in tuple(self._calls):
-            call()
+        self._tell()
 
     def set_wall(self, seconds: float) -> None:
         """Set the clock on the wall ahead, or back, as people do; no time passes."""
         self._wall += seconds
 
     def when_moved(self, call: Callable[[], None]) -> None:
-        """Have this called whenever time passes."""
+        """Have this called whenever time passes, or is set."""
         self._calls.append(call)
+
+    def _tell(self) -> None:
+        for call in tuple(self._calls):
+            call()

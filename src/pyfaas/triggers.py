@@ -10,12 +10,17 @@ These only say what is wanted; ``_sources`` makes running things of them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyfaas import _port, limits
+from pyfaas._payload import encode_event
 from pyfaas.errors import ConfigurationError
-from pyfaas.options import refuse, seconds, whole
+from pyfaas.options import one_of, refuse, seconds, whole
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 _FILTERS = 10  # AWS: 5, up to 10 by quota
 _FILTER_CHARACTERS = 4_096
@@ -108,7 +113,100 @@ class RuleTrigger(NamedTuple):
         """Any function will do."""
 
 
-Trigger = QueueTrigger | TopicTrigger | RuleTrigger
+class ScheduleTrigger(NamedTuple):
+    """Times, each an asynchronous invocation; ``start`` and ``end`` in seconds since 1970, ``event`` is JSON."""
+
+    name: str
+    expression: str
+    timezone: str
+    start: float | None
+    end: float | None
+    flexible: float
+    catch_up: str
+    event: str | None
+
+    @property
+    def source(self) -> str:
+        """What the events come from."""
+        return f"schedule/{self.name}"
+
+    def row(self) -> tuple[str, dict[str, Any]]:
+        """Give its name among several of one function, and what the store knows of it."""
+        return "", {name: value for name, value in self._asdict().items() if name != "name"}
+
+    def changed(self, options: Mapping[str, Any]) -> ScheduleTrigger:
+        """Make another one with these options. Raises ConfigurationError."""
+        unknown = options.keys() - set(self._fields)
+        if unknown or "name" in options:
+            right = ", ".join(self._fields[1:])
+            raise ConfigurationError(f"change({', '.join(options)}): this trigger has the options {right}")
+        made = schedule(**{"expression": self.expression, "timezone": self.timezone, "name": self.name, **options})
+        kept = {name: getattr(self, name) for name in self._fields if name not in options}
+        return made._replace(**kept)
+
+    def check(self, timeout: float) -> None:
+        """Any function will do."""
+
+
+Trigger = QueueTrigger | TopicTrigger | RuleTrigger | ScheduleTrigger
+
+
+def schedule(
+    expression: str,
+    *,
+    timezone: str = "UTC",
+    start: datetime | None = None,
+    end: datetime | None = None,
+    flexible: float = 0.0,
+    catch_up: str = "one",
+    event: Any = None,
+    name: str | None = None,
+) -> ScheduleTrigger:
+    """
+    Make a trigger of times on the wall, as EventBridge Scheduler has them.
+
+    - ``expression``: ``rate(5 minutes)``, ``cron(0 9 ? * MON-FRI *)`` (minutes, hours, day of month, month, day of
+      week, year) or ``at(2030-01-31T09:00:00)``
+    - ``timezone``: the IANA name of that whose local times are meant. One that does not exist is skipped, one that
+      comes twice is taken once
+    - ``start``, ``end``: datetimes with a time zone; it is due at no other time. A rate counts from ``start``, else
+      from the moment when a runtime first heard of it
+    - ``flexible``: seconds, up to a day, within which it may be due later, at random (AWS: FlexibleTimeWindow)
+    - ``catch_up``: of the times that nobody ran, and that are more than a minute ago, ``"one"`` is made up for,
+      ``"all"``, or none with ``"skip"``
+    - ``event``: what the function gets, default the event of EventBridge Scheduler; in its texts
+      ``<aws.scheduler.scheduled-time>`` and the like are filled in
+    - ``name``: tells it from others of the same function; default made of the expression
+
+    Raises ConfigurationError.
+    """
+    if not _port.in_sandbox:
+        from pyfaas._language.schedules import parse
+
+        parse(expression, timezone)
+    if not isinstance(timezone, str):
+        raise refuse("timezone", timezone, 'the IANA name of one, such as "Europe/Berlin"')
+    named: Any = name if name is not None else re.sub(r"[^a-zA-Z0-9]+", "-", expression).strip("-")[:64]
+    if not isinstance(named, str) or not _NAME.fullmatch(named):
+        raise refuse("name", name, "1 to 64 letters, digits, hyphens, underscores and dots")
+    begins, ends = _moment("start", start), _moment("end", end)
+    if begins is not None and ends is not None and ends < begins:
+        raise refuse("end", end, "after start")
+    seconds(0, limits.FLEXIBLE_SECONDS)("flexible", flexible)
+    one_of("one", "all", "skip")("catch_up", catch_up)
+    text = None if event is None else encode_event(event).decode()
+    return ScheduleTrigger(named, expression, timezone, begins, ends, float(flexible), catch_up, text)
+
+
+_NAME = re.compile(r"[0-9a-zA-Z_.-]{1,64}")
+
+
+def _moment(field: str, moment: Any) -> float | None:
+    if moment is None:
+        return None
+    if getattr(moment, "tzinfo", None) is None:
+        raise refuse(field, moment, "a datetime with a time zone, or None")
+    return moment.timestamp()  # type: ignore[no-any-return]
 
 
 def checked_triggers(given: Any, timeout: float) -> tuple[Trigger, ...]:
@@ -123,7 +221,9 @@ def checked_triggers(given: Any, timeout: float) -> tuple[Trigger, ...]:
 def _trigger_of(given: Any) -> Trigger:
     make = getattr(given, "as_trigger", None)
     if make is None or isinstance(given, type):
-        raise refuse("trigger", given, "a queue, a topic, orders.batches(...), shop.rule(...), or a list of such")
+        raise refuse(
+            "trigger", given, "a queue, a topic, orders.batches(...), shop.rule(...), schedule(...), or a list"
+        )
     return make()  # type: ignore[no-any-return]
 
 

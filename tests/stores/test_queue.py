@@ -183,6 +183,18 @@ def test_dead_letters_can_be_sent_back(desk: Desk) -> None:
     assert desk.count(dead) == Waiting(1, 0, 0)
 
 
+def test_the_first_of_a_group_may_be_due_after_the_last_lease_ends(fifo: Desk) -> None:
+    """A group that only seems due keeps none that is."""
+    fifo.send(b"1", b"2", group="a")
+    fifo.send(b"3", group="b")
+    first, *_ = fifo.claim(seconds=1.0).messages
+    assert fifo.put_back(first, delay=3.0) == 1
+    fifo.clock.advance(1.0)
+    assert [one.body for one in fifo.claim(1).messages] == [b"3"]
+    fifo.clock.advance(2.0)
+    assert [one.body for one in fifo.claim().messages] == [b"1", b"2"]
+
+
 def test_a_purge_leaves_nothing_not_even_what_is_leased(desk: Desk) -> None:
     desk.send(b"1", b"2")
     message = desk.claim(1).messages[0]

@@ -107,6 +107,12 @@ class Deferred:
             self.dispatch.serve(of.id, attempts)
         return attempts
 
+    def serve_also(self, function: Function[Any, Any]) -> Trip[None]:
+        """Run what comes for a function, if that is not done already. Raises ConfigurationError, StoreUnavailable."""
+        served = self._served.get(function.name)
+        if served is None or served.function is not function:
+            yield from self._serve(function, served)
+
     def _serve(self, function: Function[Any, Any], other: Attempts | None) -> Trip[Attempts]:
         """Run what comes for this function, from now on."""
         if other is not None:

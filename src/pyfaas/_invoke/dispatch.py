@@ -50,17 +50,26 @@ class Source:
     Something that has work now and then.
 
     ``due_at``: when to look, in the store's time; ``running``: how many of its runs have begun and not ended;
-    ``served``: whether it is looked at.
+    ``served``: whether it is looked at; ``descriptor``: when it is readable, the source is to ``read`` it and be looked
+    at; -1 without one.
     """
 
     due_at: float = 0.0
     running: int = 0
     served: bool = False
     keeps_leases: bool = False
+    descriptor: int = -1
 
     async def look(self, runs: int) -> list[Run]:
         """Begin what is due, at most so many runs; set ``due_at``. Raises StoreUnavailable."""
         raise NotImplementedError
+
+    def read(self) -> None:
+        """Read the descriptor, and set ``due_at``."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of what it holds; it is looked at no more."""
 
     def waiting(self) -> list[tuple[Queue, Message]]:
         """List what was claimed and has not begun."""
@@ -184,6 +193,7 @@ class Dispatch:
     async def _main(self) -> None:
         self._woken = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._read: set[int] = set()
         async with anyio.create_task_group() as group:
             group.start_soon(self._forget)
             if self._database.path is not None:
@@ -191,6 +201,10 @@ class Dispatch:
             await self._look_until_stopped(group)
             group.cancel_scope.cancel()
         await self._give_back()
+        for descriptor in self._read:
+            self._loop.remove_reader(descriptor)
+        for source in self._sources:
+            source.close()
 
     def _note(self, queues: dict[int, float]) -> None:
         """In some queues something comes due."""
@@ -204,6 +218,7 @@ class Dispatch:
         while True:
             self._woken.clear()
             await self._keep_leases()
+            self._listen()
             now = self._database.now()
             due = [source for source in self._sources if source.due_at <= now]
             if self._stop_at < math.inf:
@@ -216,6 +231,17 @@ class Dispatch:
                     await self._look(source, share, group)
             if not self._woken.is_set():
                 await self._sleep()
+
+    def _listen(self) -> None:
+        """Hear of the descriptors of new sources."""
+        for source in self._sources:
+            if source.descriptor >= 0 and source.descriptor not in self._read:
+                self._read.add(source.descriptor)
+                asyncio.get_running_loop().add_reader(source.descriptor, self._hear, source)
+
+    def _hear(self, source: Source) -> None:
+        source.read()
+        self._woken.set()
 
     def _room(self) -> int:
         return max(self._pool.ledger.account.size - len(self._runs), 0)

@@ -23,6 +23,9 @@ class SandboxPort:
         verb = {"queue": "send", "topic": "publish"}.get(to.kind, "put_event")
         self._deny(to, verb)
 
+    def _refuse_ask(self, of: Any, verb: str, *_: object) -> NoReturn:
+        self._deny(of, verb)
+
     def _deny(self, function: Any, verb: str) -> NoReturn:
         raise AccessDenied(
             f"{self._function!r} may not {verb} {function.name!r}: that needs the grant "
@@ -32,4 +35,5 @@ class SandboxPort:
     invoke = ainvoke = try_invoke = atry_invoke = _refuse
     map = try_map = amap = atry_map = function_statistics = _refuse
     submit = asubmit = _refuse_submit
-    send = asend = ask = _refuse_send
+    send = asend = _refuse_send
+    ask = aask = _refuse_ask

@@ -13,14 +13,15 @@ from typing import Any, NamedTuple, TypeAlias
 
 from pyfaas._invoke.deferred import Deferred, refuse_namesake
 from pyfaas._sources.queues import NO_RECORDS, QueueSource
-from pyfaas._stores import mappings, queue
+from pyfaas._sources.schedules import Ticker, next_of
+from pyfaas._stores import mappings, queue, schedules
 from pyfaas._stores.database import Transaction
 from pyfaas._stores.mappings import Mapping, Wanted
-from pyfaas._waits import run_async, run_blocking
+from pyfaas._waits import Trip, run_async, run_blocking
 from pyfaas.errors import ConfigurationError
 from pyfaas.functions import Function
 from pyfaas.resources import Queue, fed
-from pyfaas.triggers import QueueTrigger, Trigger
+from pyfaas.triggers import QueueTrigger, ScheduleTrigger, Trigger
 
 Key: TypeAlias = "tuple[str, str, str]"  # a mapping's source, target and name
 
@@ -30,6 +31,7 @@ class _Known(NamedTuple):
 
     rows: list[Mapping]
     queues: dict[Queue, queue.Queue]
+    has_schedules: bool
 
 
 class EventSourceMapping:
@@ -98,7 +100,9 @@ class Sources:
         self._sources: dict[int, QueueSource] = {}
         self._enabled: dict[int, bool] = {}
         self._lock = threading.Lock()
+        self._ticker = Ticker(deferred.house)
         deferred.on_others = self.look_again
+        deferred.database.clock.when_moved(self._time_moved)
 
     def open(self, functions: Iterable[Function[Any, Any]]) -> None:
         """
@@ -113,8 +117,12 @@ class Sources:
         wanted = self._wanted(triggered)
         targets = {*(f"function/{function.name}" for function in functions), *(one.target for one in wanted)}
 
+        wall = self.deferred.database.clock.wall()
+
         def job(transaction: Transaction) -> _Known:
             mappings.declare(transaction, targets, wanted)
+            for function in functions:
+                schedules.declare(transaction, function.name, _timetable(function), wall, next_of)
             return self._read(transaction)
 
         with self._lock:
@@ -163,7 +171,14 @@ class Sources:
         function, _ = self._triggers[row[1:4]]
         trigger.check(function.options.timeout)
         self._triggers[row[1:4]] = (function, trigger)
-        self._do(lambda one: mappings.change(one, row.id, trigger.row()[1]))
+        (_, rule), wall = trigger.row(), self.deferred.database.clock.wall()
+
+        def job(transaction: Transaction) -> None:
+            mappings.change(transaction, row.id, rule)
+            if isinstance(trigger, ScheduleTrigger):
+                schedules.put(transaction, function.name, trigger.name, rule, wall, next_of, declared=True)
+
+        self._do(job)
         return trigger
 
     def _do(self, change: Callable[[Transaction], None]) -> None:
@@ -173,6 +188,39 @@ class Sources:
 
         with self._lock:
             self._run(run_blocking(self.deferred.database.write(job)))
+
+    # -- schedules, by hand --------------------------------------------------------------------------------------------
+
+    def schedule(self, function: Function[Any, Any], trigger: ScheduleTrigger) -> Trip[str]:
+        """Have a function run at times from now on, and give the name for it. Raises ConfigurationError."""
+        (_, rule), wall = trigger.row(), self.deferred.database.clock.wall()
+
+        def job(transaction: Transaction) -> _Known:
+            first = schedules.put(transaction, function.name, trigger.name, rule, wall, next_of, declared=False)
+            if first is None:
+                raise ConfigurationError(f"schedule={trigger.expression!r}: it is over, there is no such time any more")
+            return self._read(transaction)
+
+        yield from self.deferred.serve_also(function)
+        known = yield from self.deferred.database.write(job)
+        with self._lock:
+            self._run(known)
+        return trigger.name
+
+    def unschedule(self, function: Function[Any, Any], name: str) -> Trip[bool]:
+        """Forget a schedule; tell whether it was there."""
+        return (yield from self.deferred.database.write(lambda one: schedules.remove(one, function.name, name)))
+
+    def schedules(self, function: Function[Any, Any]) -> Trip[dict[str, float | None]]:
+        """List the schedules of a function by name, with the moment of each at which it is due next."""
+        found = yield from self.deferred.database.write(
+            lambda one: schedules.of_function(one, function.name), durable=False
+        )
+        return {one.name: one.next_at for one in found}
+
+    def _time_moved(self) -> None:
+        self._ticker.due_at = 0.0
+        self.deferred.dispatch.wake()
 
     async def look_again(self) -> None:
         """Another host may have paused something."""
@@ -187,10 +235,13 @@ class Sources:
         handles = {trigger.queue for _, trigger in self._triggers.values() if isinstance(trigger, QueueTrigger)}
         handles |= {handle.dead_letter for handle in handles if handle.dead_letter is not None}
         queue_of = self.deferred.outbox.queue_of
-        return _Known(mappings.every(transaction), {handle: queue_of(transaction, handle) for handle in handles})
+        queues = {handle: queue_of(transaction, handle) for handle in handles}
+        return _Known(mappings.every(transaction), queues, schedules.next_fire(transaction) is not None)
 
     def _run(self, known: _Known) -> None:
         """Begin with what is enabled and of our functions, and end what is not any more."""
+        if known.has_schedules and not self._ticker.served:
+            self.deferred.dispatch.serve(schedules.TICKET, self._ticker)
         self._enabled = {row.id: row.enabled for row in known.rows}
         wanted: dict[int, tuple[Function[Any, Any], QueueTrigger]] = {}
         for row in known.rows:
@@ -214,6 +265,11 @@ class Sources:
         source = QueueSource(self.deferred.house, function, trigger, queues[handle], rules)
         self.deferred.dispatch.serve(source.queue.id, source)
         return source
+
+
+def _timetable(function: Function[Any, Any]) -> dict[str, dict[str, Any]]:
+    """List the schedules among the triggers of a function, by name."""
+    return {one.name: one.row()[1] for one in function.options.trigger if isinstance(one, ScheduleTrigger)}
 
 
 def _refuse_namesakes(functions: Iterable[Function[Any, Any]]) -> None:

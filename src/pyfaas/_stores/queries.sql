@@ -167,3 +167,30 @@ UPDATE mapping SET rule = :rule WHERE id = :id;
 
 -- enable_mapping: Pause one, or let it go on.
 UPDATE mapping SET enabled = :enabled WHERE id = :id;
+
+-- schedules_of: List the schedules of a function.
+SELECT id, function, name, declared, rule, began_at, next_at FROM schedule WHERE function = :function ORDER BY id;
+
+-- set_schedule: Have a function run at times; one of this name is replaced.
+INSERT INTO schedule (function, name, declared, rule, began_at, next_at, fires_at)
+VALUES (:function, :name, :declared, :rule, :began_at, :next_at, :fires_at)
+ON CONFLICT (function, name) DO UPDATE SET declared = excluded.declared, rule = excluded.rule,
+    began_at = excluded.began_at, next_at = excluded.next_at, fires_at = excluded.fires_at;
+
+-- remove_schedule: Forget one.
+DELETE FROM schedule WHERE function = :function AND name = :name;
+
+-- due_schedules: Find those that are due, the earliest first, and whether their triggers are enabled.
+SELECT schedule.id, function, schedule.name, declared, schedule.rule, began_at, next_at, coalesce(enabled, 1)
+FROM schedule LEFT JOIN mapping
+    ON declared AND source = 'schedule/' || schedule.name AND target = 'function/' || function AND mapping.name = ''
+WHERE fires_at <= :wall ORDER BY fires_at LIMIT :count;
+
+-- advance_schedule: Say when one is due again.
+UPDATE schedule SET next_at = :next_at, fires_at = :fires_at WHERE id = :id;
+
+-- forget_schedule: Forget one that is over.
+DELETE FROM schedule WHERE id = :id;
+
+-- next_schedule: Tell when the next one fires.
+SELECT min(fires_at) FROM schedule WHERE fires_at IS NOT NULL;

@@ -223,14 +223,14 @@ def _with_leases(
 
 def _settle(transaction: Transaction, queue: Queue, group: str) -> None:
     """Say when a group's next messages may be claimed, after some of it were leased, or given back."""
-    due_at = transaction.one("leased_of_group", queue=queue.id, group=group, now=transaction.now)
-    if due_at is None:
-        due_at = transaction.one("head_of_group", queue=queue.id, group=group)
-    if due_at is None:
+    head = transaction.one("head_of_group", queue=queue.id, group=group)
+    if head is None:
         transaction.count("close_group", queue=queue.id, group=group)
-    else:
-        transaction.count("set_group", queue=queue.id, group=group, due_at=due_at)
-        transaction.touch(queue.id, due_at)
+        return
+    leased = transaction.one("leased_of_group", queue=queue.id, group=group, now=transaction.now)
+    due_at = head if leased is None else max(head, leased)  # the first one may be due later than the last lease ends
+    transaction.count("set_group", queue=queue.id, group=group, due_at=due_at)
+    transaction.touch(queue.id, due_at)
 
 
 # -- looking, and by hand ----------------------------------------------------------------------------------------------

@@ -78,3 +78,19 @@ CREATE TABLE mapping (
     enabled INTEGER NOT NULL DEFAULT 1,
     UNIQUE (source, target, name)
 );
+
+-- What is due at times on the wall. next_at: the next one; fires_at: that, somewhere in its flexible window; both NULL
+-- once it is over. began_at: from which rate() counts. declared: by a trigger; else by hand, and forgotten when over.
+CREATE TABLE schedule (
+    id INTEGER PRIMARY KEY,
+    function TEXT NOT NULL,
+    name TEXT NOT NULL,
+    declared INTEGER NOT NULL,
+    rule TEXT NOT NULL,
+    began_at REAL NOT NULL,
+    next_at REAL,
+    fires_at REAL,
+    UNIQUE (function, name)
+);
+
+CREATE INDEX schedule_fires ON schedule (fires_at) WHERE fires_at IS NOT NULL;
