@@ -134,7 +134,7 @@ def environment() -> dict[str, str]:
 def act(module: str, what: str, *arguments: object) -> Any:
     """Run one of a module's acts in a process of its own, and give what it printed as JSON."""
     command = [sys.executable, "-m", module, what, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, text=True, timeout=900)
     return json.loads(done.stdout)
 
 
