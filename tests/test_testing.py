@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 import pytest
+from aws_lambda_powertools.utilities.data_classes import EventBridgeEvent, SNSEvent, SQSEvent
 
-from pyfaas import ConfigurationError
-from pyfaas.testing import pattern_matches, schedule_times
+import handlers
+from pyfaas import ConfigurationError, Runtime
+from pyfaas.testing import ManualClock, events, pattern_matches, schedule_times, settle
 
 START = datetime(2026, 3, 27, 12, tzinfo=timezone.utc)
 
@@ -30,3 +32,36 @@ def test_the_times_of_a_schedule_come_in_its_time_zone() -> None:
 def test_a_start_without_a_time_zone_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="must have a time zone"):
         schedule_times("rate(1 minute)", datetime(2026, 1, 1), 1)  # noqa: DTZ001
+
+
+def test_events_are_made_for_handlers() -> None:
+    records = [*SQSEvent(events.queue("a", {"b": 1}, name="orders", attributes={"k": 1}, receives=3)).records]
+    assert [record.body for record in records] == ["a", '{"b":1}']
+    assert records[0].event_source_arn.endswith(":orders")
+    assert records[0].attributes.approximate_receive_count == "3"
+    assert records[0].message_id != records[1].message_id
+    assert SNSEvent(events.topic({"a": 1}, subject="s")).sns_message == '{"a":1}'
+    put = EventBridgeEvent(events.bus({"a": 1}, source="till", detail_type="Sold"))
+    assert (put.detail, put.source, put.detail_type) == ({"a": 1}, "till", "Sold")
+    assert EventBridgeEvent(events.schedule("tidy")).resources[0].endswith("/tidy")
+
+
+def test_a_runtime_settles_when_all_is_done_that_is_due() -> None:
+    clock = ManualClock()
+    with Runtime(clock=clock, drain=0) as runtime:
+        now, later = handlers.echo.submit(1), handlers.echo.submit(2, delay=60)
+        settle(runtime)
+        assert [told and told.state for told in map(runtime.submission, (now, later))] == ["done", "waiting"]
+        clock.advance(60)
+        settle(runtime)
+        told = runtime.submission(later)
+        assert told is not None
+        assert told.state == "done"
+
+
+@pytest.mark.filterwarnings("ignore:.* submitted events that were not run:RuntimeWarning")
+def test_a_runtime_that_does_not_settle_says_so() -> None:
+    with Runtime(drain=0) as runtime:
+        handlers.sleep.submit(5)
+        with pytest.raises(TimeoutError, match=r"still has something to do after 0\.05 s"):
+            settle(runtime, timeout=0.05)

@@ -230,7 +230,7 @@ class Queue(Handle):
             field, value = ("group", group) if group is not None else ("duplicate_id", duplicate_id)
             raise refuse(field, value, f"None: {self.name!r} was not declared with fifo=True")
         _check_attributes(attributes)
-        texts = [_text("body", body) for body in bodies]
+        texts = [text_of("body", body) for body in bodies]
         for text in texts:
             _check_size("message", text, attributes)
         return Sending(texts, delay, attributes, group, duplicate_id)
@@ -375,7 +375,7 @@ def _publication(message: Any, subject: Any, attributes: Attributes | None) -> P
     if subject is not None and not (isinstance(subject, str) and 0 < len(subject) <= 100 and subject.isprintable()):
         raise refuse("subject", subject, "1 to 100 printable characters, or None")
     _check_attributes(attributes)
-    text = _text("message", message)
+    text = text_of("message", message)
     _check_size("message", text, attributes)
     return Publication(text, subject, attributes or {})
 
@@ -521,7 +521,7 @@ def _check_queue(field: str, value: Any, *, fifo: bool) -> None:
         raise refuse(field, value, f"a queue with fifo={fifo}")
 
 
-def _text(field: str, value: Any) -> str:
+def text_of(field: str, value: Any) -> str:
     """Give a text as it is, and anything else as JSON."""
     if not isinstance(value, str):
         return encode_event(value).decode()

@@ -377,6 +377,10 @@ class Runtime:
         """Do what ``wait`` does from async code."""
         return await run_async(self._later().wait(request_id, timeout))
 
+    def is_settled(self) -> bool:
+        """Tell whether all that was accepted so far, and is due by the clock, is done."""
+        return bool(self._later().is_settled())
+
     def _later(self) -> Any:
         """Give what runs submitted events; without a store it is made for the first of them."""
         if self._pool is None or self._pool.closed or self._pool.inherited_from:

@@ -4,19 +4,27 @@ For tests of functions and of what calls them: the pure parts of triggers, to be
     pattern_matches(pattern, event)                     would this rule or filter take this event?
     schedule_times("cron(0 9 ? * MON-FRI *)", start, 5) when is it due?
     Runtime(clock=ManualClock())                        time that passes when the test says so
+    settle(runtime)                                     wait until all that is due by that time is done
+    events.queue("body"), events.bus({"a": 1}) ...      events to call a handler with, in the form of AWS
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, tzinfo
+from time import monotonic, sleep, time
 from typing import Any
 
+from pyfaas import _shapes
+from pyfaas._invoke.ids import new_id
 from pyfaas._language.patterns import compile_pattern
 from pyfaas._language.schedules import parse, zone_of
+from pyfaas.context import request_id_text
 from pyfaas.errors import ConfigurationError
+from pyfaas.resources import Attributes, text_of
+from pyfaas.runtime import Runtime
 
-__all__ = ["ManualClock", "pattern_matches", "schedule_times"]
+__all__ = ["ManualClock", "events", "pattern_matches", "schedule_times", "settle"]
 
 
 def pattern_matches(pattern: dict[str, Any] | str, event: Any) -> bool:
@@ -49,6 +57,82 @@ def schedule_times(expression: str, start: datetime, count: int, timezone: str |
         found.append(due.astimezone(zone))
         due = schedule.next_after(due)
     return found
+
+
+def settle(runtime: Runtime, timeout: float = 10.0) -> None:
+    """
+    Wait until a runtime has done all that is due by its clock: what was submitted, sent, published, and scheduled.
+
+    Raises TimeoutError after ``timeout`` seconds.
+    """
+    until = monotonic() + timeout
+    while not runtime.is_settled():
+        if monotonic() > until:
+            raise TimeoutError(f"{runtime!r} still has something to do after {timeout:g} s")
+        sleep(0.002)
+
+
+class events:  # noqa: N801 - a drawer of functions
+    """Events of every source, to call a handler with: ``charge(events.queue({"amount": 12}), None)``."""
+
+    @staticmethod
+    def queue(
+        *bodies: Any, name: str = "queue", attributes: Attributes | None = None, receives: int = 1
+    ) -> dict[str, Any]:
+        """Make the event of a batch of a queue, of texts or of what JSON can hold."""
+        now = time()
+        records = [
+            _shapes.sqs_record(
+                name,
+                message_id=_some_id(),
+                receipt_handle=_some_id(),
+                body=text_of("body", body),
+                sent_at=now,
+                first_received_at=now,
+                receives=receives,
+                attributes=_shapes.typed(attributes or {}),
+            )
+            for body in bodies
+        ]
+        return {"Records": records}
+
+    @staticmethod
+    def topic(
+        message: Any, *, name: str = "topic", subject: str | None = None, attributes: Attributes | None = None
+    ) -> dict[str, Any]:
+        """Make the event of a message of a topic."""
+        return _shapes.sns_event(
+            name,
+            _some_id(),
+            message_id=_some_id(),
+            message=text_of("message", message),
+            subject=subject,
+            attributes=_shapes.typed(attributes or {}),
+            at=time(),
+        )
+
+    @staticmethod
+    def bus(
+        detail: dict[str, Any], *, source: str = "test", detail_type: str = "Test", resources: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """Make an event of a bus."""
+        return _shapes.bus_event(
+            event_id=_some_id(),
+            source=source,
+            detail_type=detail_type,
+            detail=detail,
+            resources=[*resources],
+            at=time(),
+        )
+
+    @staticmethod
+    def schedule(name: str = "schedule") -> dict[str, Any]:
+        """Make the event of a schedule."""
+        return _shapes.scheduled_event(name, event_id=_some_id(), at=time())
+
+
+def _some_id() -> str:
+    return request_id_text(new_id())
 
 
 class ManualClock:

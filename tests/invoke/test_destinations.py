@@ -15,8 +15,8 @@ from pyfaas import ConfigurationError, Function, InvokeError, Runtime, bus, func
 from pyfaas._invoke import retries
 from pyfaas._invoke.retries import Over
 from pyfaas._stores.queue import Waiting
-from pyfaas.testing import ManualClock
-from sources.tools import events, idle, recorder, wait_for
+from pyfaas.testing import ManualClock, settle
+from sources.tools import events, recorder, wait_for
 from support import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* submitted events that were not run:RuntimeWarning")
@@ -126,7 +126,7 @@ def test_a_failure_tells_the_error_of_the_last_attempt(got: Path, clock: ManualC
     with Runtime(clock=clock) as runtime:
         request_id = bad.submit({"a": 1})
         wait_until(lambda: attempts(runtime, request_id) == 1)
-        idle(runtime)
+        settle(runtime)
         assert events(got) == []
         clock.advance(60)
         (record,) = wait_for(got, 1)
@@ -143,7 +143,7 @@ def test_what_is_too_old_for_another_retry_tells_the_last_error(got: Path, clock
     with Runtime(clock=clock) as runtime:
         request_id = bad.submit(1)
         wait_until(lambda: attempts(runtime, request_id) == 1)
-        idle(runtime)
+        settle(runtime)
         clock.advance(61)
         (record,) = wait_for(got, 1)
     assert record["requestContext"]["condition"] == "EventAgeExceeded"
@@ -217,7 +217,7 @@ def test_functions_that_run_in_a_circle_are_stopped(kind: str, tmp_path: Path, g
     with Runtime([turning], clock=clock, store=store) as runtime:
         around.put_event({}, source="test", detail_type="Go")
         wait_until(lambda: dead.statistics() == Waiting(1, 0, 0))
-        idle(runtime)
+        settle(runtime)
         assert len(events(got)) == limits.HOPS
         assert dead.statistics() == Waiting(1, 0, 0)
 
@@ -232,7 +232,7 @@ def test_a_message_that_came_round_too_often_goes_to_the_dead_letter_queue(got: 
         orders.send("near")
         wait_until(lambda: dead.statistics() == Waiting(1, 0, 0))
         wait_for(got, 1)
-        idle(runtime)
+        settle(runtime)
         assert orders.statistics() == Waiting(0, 0, 0)
     assert [one["body"] for event in events(got) for one in event["Records"]] == ["near"]
 

@@ -11,8 +11,8 @@ import pytest
 
 from pyfaas import ConfigurationError, InvalidEvent, PayloadTooLarge, Queue, Runtime, _port, queue
 from pyfaas._stores.queue import Waiting
-from pyfaas.testing import ManualClock
-from sources.tools import REPORT, bodies, flat, idle, recorder, wait_for
+from pyfaas.testing import ManualClock, settle
+from sources.tools import REPORT, bodies, flat, recorder, wait_for
 from support import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* submitted events that were not run:RuntimeWarning")
@@ -154,7 +154,7 @@ def test_a_window_waits_for_more(got: Path, clock: ManualClock) -> None:
         assert bodies(got) == []
         clock.advance(1)
         wait_for(got, 1)
-        idle(runtime)
+        settle(runtime)
     assert bodies(got) == [["1", "2"]]
 
 
@@ -184,11 +184,11 @@ def test_a_batch_that_fails_comes_back_when_its_visibility_is_over(got: Path, cl
     with Runtime([recorder(got, trigger=orders)], clock=clock) as runtime:
         orders.send_many(["ok", "fail"])
         wait_for(got, 1)
-        idle(runtime)
+        settle(runtime)
         assert orders.statistics() == Waiting(0, 2, 0)
         clock.advance(45)
         first, second = wait_for(got, 2)
-        idle(runtime)
+        settle(runtime)
     assert [one["attributes"]["ApproximateReceiveCount"] for one in second["Records"]] == ["2", "2"]
     assert [one["messageId"] for one in second["Records"]] == [one["messageId"] for one in first["Records"]]
 
@@ -201,7 +201,7 @@ def test_what_fails_too_often_goes_to_the_dead_letter_queue(tmp_path: Path, got:
         message_id = orders.send("fail")
         for count in (1, 2):
             wait_for(got, count)
-            idle(runtime)
+            settle(runtime)
             clock.advance(30)
         ((letter,),) = [one["Records"] for one in wait_for(tmp_path / "dead", 1)]
     assert letter["messageId"] == message_id
@@ -215,7 +215,7 @@ def test_dead_letters_are_sent_back_by_redrive(got: Path, clock: ManualClock) ->
     with Runtime([recorder(got, trigger=orders.batches(size=1))], clock=clock) as runtime:
         orders.send("fail")
         wait_for(got, 1)
-        idle(runtime)
+        settle(runtime)
         clock.advance(30)
         wait_until(lambda: dead.statistics() == Waiting(1, 0, 0))
         assert dead.redrive() == 1
@@ -228,7 +228,7 @@ def test_reported_failures_come_back_and_the_rest_is_gone(got: Path, clock: Manu
     with Runtime([recorder(got, REPORT, trigger=orders.batches(report_failures=True))], clock=clock) as runtime:
         orders.send_many(["good", "bad 1", "good", "bad 2"])
         wait_for(got, 1)
-        idle(runtime)
+        settle(runtime)
         assert orders.statistics() == Waiting(0, 2, 0)
         clock.advance(30)
         wait_for(got, 2)
@@ -249,7 +249,7 @@ def test_a_report_of_an_unknown_message_fails_the_batch(got: Path, clock: Manual
     with Runtime([recorder(got, reply, trigger=orders.batches(report_failures=True))], clock=clock) as runtime:
         orders.send("1")
         wait_for(got, 1)
-        idle(runtime)
+        settle(runtime)
         assert orders.statistics() == Waiting(0, 1, 0)
         (mapping,) = runtime.mappings()
         assert mapping.last_result == "PROBLEM: Function call failed"
@@ -307,7 +307,7 @@ def test_a_group_waits_for_one_of_it_that_failed(got: Path, clock: ManualClock) 
         steps.send("after", group="a")
         steps.send("other", group="b")
         wait_for(got, 2)
-        idle(runtime)
+        settle(runtime)
         assert flat(got) == ["fail", "other"]
 
 

@@ -17,9 +17,8 @@ import pytest
 from pyfaas import ConfigurationError, Runtime, _clock, resources, schedule
 from pyfaas._sources.schedules import next_of
 from pyfaas._stores import schedules
-from pyfaas.testing import ManualClock
-from sources.tools import events, idle, recorder, wait_for
-from support import wait_until
+from pyfaas.testing import ManualClock, settle
+from sources.tools import events, recorder, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* submitted events that were not run:RuntimeWarning")
 
@@ -52,25 +51,17 @@ def times(file: Path) -> list[str]:
     return [event["time"] for event in events(file)]
 
 
-def ticked(runtime: Runtime) -> None:
-    """Wait until the ticker has looked, and what it began is done."""
-    ticker = runtime._sources._ticker
-    wait_until(lambda: ticker.due_at > runtime._later().database.now())
-    wait_until(lambda: runtime._later().database.put(lambda one: one.one("count_all")).block().value == 0)
-    idle(runtime)
-
-
 @pytest.mark.parametrize("kind", ["memory", "file"])
 def test_a_rate_is_due_again_and_again(kind: str, tmp_path: Path, got: Path, clock: ManualClock) -> None:
     store = None if kind == "memory" else tmp_path / "s"
     with Runtime([recorder(got, trigger=schedule("rate(5 minutes)"))], clock=clock, store=store) as runtime:
         clock.advance(299)
-        ticked(runtime)
+        settle(runtime)
         assert events(got) == []
         for minutes in (5, 10, 15):
             clock.advance(1 if minutes == 5 else 300)
             wait_for(got, minutes // 5)
-            ticked(runtime)
+            settle(runtime)
     assert times(got) == [at(BEGIN + timedelta(minutes=minutes)) for minutes in (5, 10, 15)]
 
 
@@ -108,7 +99,7 @@ def test_a_cron_expression_is_due_at_local_times(got: Path, clock: ManualClock) 
     with Runtime([recorder(got, trigger=trigger)], clock=clock) as runtime:
         for _ in range(5 * 24):
             clock.advance(3600)
-            ticked(runtime)
+            settle(runtime)
     # At the beginning it is Friday, 9:00 there: not after it, but now.
     assert times(got) == ["2027-01-18T08:00:00Z", "2027-01-19T08:00:00Z", "2027-01-20T08:00:00Z"]
 
@@ -118,7 +109,7 @@ def test_once_is_once(got: Path, clock: ManualClock) -> None:
     with Runtime([recorder(got, trigger=trigger)], clock=clock) as runtime:
         for _ in range(4):
             clock.advance(3600)
-            ticked(runtime)
+            settle(runtime)
     assert times(got) == ["2027-01-15T09:30:00Z"]
 
 
@@ -145,9 +136,9 @@ def test_what_was_missed_is_made_up_for_as_declared(
         pass
     clock.advance(35 * 60)  # nobody runs at 10, 20 and 30
     with Runtime([function], store=tmp_path / "s", clock=clock) as runtime:
-        ticked(runtime)
+        settle(runtime)
         clock.advance(5 * 60)
-        ticked(runtime)
+        settle(runtime)
     assert sorted(times(got)) == [at(BEGIN + timedelta(minutes=one)) for one in minutes]
 
 
@@ -155,7 +146,7 @@ def test_a_little_late_is_not_missed(tmp_path: Path, got: Path, clock: ManualClo
     function = recorder(got, trigger=schedule("rate(10 minutes)", catch_up="skip"))
     with Runtime([function], clock=clock) as runtime:
         clock.advance(10 * 60 + 59)
-        ticked(runtime)
+        settle(runtime)
     assert times(got) == [at(BEGIN + timedelta(minutes=10))]
 
 
@@ -169,7 +160,7 @@ def test_a_flexible_window_spreads_them(tmp_path: Path, got: Path, clock: Manual
         assert row.next_at <= fires_at <= row.next_at + 600
         clock.advance(3600 + 600)
         wait_for(got, 1)
-        ticked(runtime)
+        settle(runtime)
     assert times(got) == [at(BEGIN + timedelta(hours=1))]
 
 
@@ -211,7 +202,7 @@ def test_a_schedule_is_made_by_hand_and_forgotten_when_it_is_over(got: Path, clo
         assert function.schedules() == {name: (BEGIN + timedelta(hours=1)).timestamp()}
         clock.advance(3600)
         wait_for(got, 1)
-        ticked(runtime)
+        settle(runtime)
         assert function.schedules() == {}
     assert events(got) == [{"remind": "Ada"}]
 
@@ -236,7 +227,7 @@ def test_what_is_unscheduled_is_not_due_any_more(got: Path, clock: ManualClock) 
         assert function.unschedule(name)
         clock.advance(120)
         wait_for(got, 1)
-        ticked(runtime)
+        settle(runtime)
         assert list(function.schedules()) == [other]
     assert events(got) == [2]
 
@@ -265,7 +256,7 @@ def test_a_schedule_goes_on_counting_where_it_was(tmp_path: Path, got: Path, clo
         clock.advance(5 * 60)
     with Runtime([function], store=tmp_path / "s", clock=clock) as runtime:
         clock.advance(5 * 60)
-        ticked(runtime)
+        settle(runtime)
     assert times(got) == [at(BEGIN + timedelta(minutes=10))]
 
 
@@ -282,10 +273,10 @@ def test_a_paused_schedule_is_not_made_up_for(got: Path, clock: ManualClock) -> 
         (mapping,) = runtime.mappings()
         mapping.pause()
         clock.advance(600)
-        ticked(runtime)
+        settle(runtime)
         mapping.resume()
         clock.advance(600)
-        ticked(runtime)
+        settle(runtime)
     assert times(got) == [at(BEGIN + timedelta(minutes=20))]
 
 
@@ -308,10 +299,10 @@ def test_a_clock_that_is_set_ahead_makes_it_due_and_set_back_not_again(got: Path
     with Runtime([recorder(got, trigger=schedule("rate(10 minutes)"))], clock=clock) as runtime:
         clock.set_wall(600)
         wait_for(got, 1)
-        ticked(runtime)
+        settle(runtime)
         clock.set_wall(-600)
         clock.set_wall(600)
-        ticked(runtime)
+        settle(runtime)
         assert len(events(got)) == 1
         clock.advance(600)
         wait_for(got, 2)
@@ -342,7 +333,7 @@ def test_of_several_hosts_one_does_it(tmp_path: Path, got: Path, clock: ManualCl
             clock.advance(60)
             wait_for(got, minute)
             for host in hosts:  # what runs while a minute passes would run again: its lease ends
-                ticked(host)
+                settle(host)
     finally:
         for host in hosts:
             host.close()

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from pyfaas import ConfigurationError, InvalidEvent, PayloadTooLarge, Runtime, bus, queue, resources, topic
-from pyfaas.testing import ManualClock
-from sources.tools import bodies, events, idle, recorder, wait_for
-from support import wait_until
+from pyfaas.testing import ManualClock, settle
+from sources.tools import bodies, events, recorder, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* submitted events that were not run:RuntimeWarning")
 
@@ -78,7 +77,7 @@ def test_every_function_and_queue_gets_it(tmp_path: Path) -> None:
         receipts.publish("hello", attributes={"k": "v"})
         for name in ("a", "b", "audit", "plain"):
             wait_for(tmp_path / name, 1)
-        wait_until(lambda: left(runtime) == 0)
+        settle(runtime)
     ((envelope,),) = bodies(tmp_path / "audit")
     told = json.loads(envelope)
     assert (told["Type"], told["Message"], told["MessageAttributes"]) == (
@@ -107,7 +106,7 @@ def test_a_filter_looks_at_the_attributes_or_the_body(options: dict[str, Any], w
         receipts.publish("b", attributes={"kind": "card", "n": 5})
         receipts.publish({"c": 1, "user": {"name": "Ada"}}, attributes={"kind": "cash", "n": 6.5})
         receipts.publish("d")
-        wait_until(lambda: left(runtime) == 0)
+        settle(runtime)
     messages = [event["Records"][0]["Sns"]["Message"] for event in events(got)]
     assert sorted("c" if one.startswith("{") else one for one in messages) == [*wanted]
 
@@ -128,7 +127,7 @@ def test_a_function_that_fails_has_its_retries(got: Path) -> None:
     with Runtime([function(trigger=receipts, writes=[PLACE], timeout=10)(handler)], clock=clock) as runtime:
         receipts.publish("x")
         wait_for(got, 1)
-        idle(runtime)
+        settle(runtime)
         clock.advance(60)
         wait_for(got, 2)
     first, second = events(got)
@@ -215,7 +214,7 @@ def test_an_event_comes_as_eventbridge_tells_it(kind: str, tmp_path: Path, got: 
         event_id = shop.put_event({"price": 5}, source="till", detail_type="Sold", resources=["shelf"])
         shop.put_event({}, source="door", detail_type="Opened")
         (event,) = wait_for(got, 1)
-        wait_until(lambda: left(runtime) == 0)
+        settle(runtime)
     assert event == {
         "version": "0",
         "id": event_id,
@@ -240,7 +239,7 @@ def test_a_function_may_have_many_rules_and_gets_an_event_once_for_each(got: Pat
     ]  # fmt: skip
     with Runtime([recorder(got, trigger=rules)]) as runtime:
         shop.put_event({"price": 11}, source="till", detail_type="Sold")
-        wait_until(lambda: left(runtime) == 0)
+        settle(runtime)
         assert [mapping.name for mapping in runtime.mappings()] == ["dear", "all", "sold"]
     assert sorted(events(got), key=str) == [11, {"rule": "all", "p": "11"}, {"sold": True}]
 

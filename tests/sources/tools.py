@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from handlers import PLACE
-from pyfaas import Function, Runtime, function
+from pyfaas import Function, function
 from support import wait_until
 
 REPORT = "report"
@@ -60,8 +60,3 @@ def wait_for(file: Path, count: int, seconds: float = 15.0) -> list[Any]:
     """Wait until so many events were written down, and give them."""
     wait_until(lambda: len(events(file)) >= count, seconds)
     return events(file)
-
-
-def idle(runtime: Runtime) -> None:
-    """Wait until nothing that began is still going on."""
-    wait_until(lambda: not runtime._deferred.dispatch._runs)

@@ -165,6 +165,11 @@ class Deferred:
             for later in [one for raw_id in woken for one in self._waiting.pop(raw_id, [])]:
                 later.grant(later)
 
+    def is_settled(self) -> bool:
+        """Tell whether nothing is left to do of what was accepted so far, and is due."""
+        run_blocking(self.database.write(lambda _: None, durable=False))  # who waits for what came before was told
+        return self.dispatch.is_idle()
+
     def close(self, drain: float) -> int:
         """Run what is due for up to ``drain`` seconds; give how many events are lost, which is none with a file."""
         self.dispatch.stop(drain)

@@ -108,6 +108,7 @@ class Dispatch:
         self._pool = pool
         self._others = others
         self._runs: set[Run] = set()
+        self._looking = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -134,6 +135,23 @@ class Dispatch:
             self._sources = [one for one in self._sources if one is not source]
             self._by_queue[queue_id] = [one for one in self._by_queue.get(queue_id, ()) if one is not source]
             source.served = False
+
+    def is_idle(self) -> bool:
+        """Tell whether nothing is due, and nothing runs; asked of the loop's own thread, which must not ask."""
+        told: list[bool] = []
+        asked = threading.Event()
+
+        def tell() -> None:
+            now = self._database.now()
+            busy = self._looking or self._runs or any(source.due_at <= now for source in self._sources)
+            told.append(not busy)
+            asked.set()
+
+        self._in_loop(tell)
+        while not asked.wait(0.1):
+            if self._loop is None:
+                return True
+        return told[0]
 
     def start(self) -> None:
         """Start the thread, if it does not run."""
@@ -255,6 +273,7 @@ class Dispatch:
             await self._woken.wait()
 
     async def _look(self, source: Source, share: int, group: Any) -> None:
+        self._looking = True
         try:
             runs = await source.look(share)
         except StoreUnavailable as error:
@@ -265,6 +284,8 @@ class Dispatch:
             _log.exception("%s waits; please report this", source)
             source.due_at = self._database.now() + STORE_SECONDS
             return
+        finally:
+            self._looking = False
         if runs and not self._runs:
             self._keep_at = self._database.now() + LEASE_SECONDS / 3
         for run in runs:
