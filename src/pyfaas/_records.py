@@ -13,10 +13,10 @@ from typing import Any
 
 import attrs
 
-from pyfaas import errors, limits
+from pyfaas import limits
 from pyfaas._payload import decode_result
 from pyfaas.context import request_id_text
-from pyfaas.errors import EventExpired, FunctionError, InvokeError, PyfaasError, Throttled, TimedOut
+from pyfaas.errors import EventExpired, InvokeError, PyfaasError, Throttled, TimedOut, made_of
 
 
 @attrs.define
@@ -116,26 +116,11 @@ class Submission:
         raise InvokeError(f"submission {self.request_id} of {self.function!r} is not finished: it is {self.state}")
 
 
-def tell_of(error: PyfaasError) -> dict[str, Any]:
-    """Write down an error, as JSON; ``error_of`` reads it."""
-    if isinstance(error, FunctionError):
-        return {
-            "kind": type(error).__name__,
-            "message": error.message,
-            "error_type": error.error_type,
-            "stack_trace": error.stack_trace,
-            "remote_traceback": error.remote_traceback,
-        }
-    return {"kind": type(error).__name__, "message": str(error)}
-
-
 def error_of(told: dict[str, Any], request_id: str) -> PyfaasError:
     """Make the error again that was written down when an attempt failed, or say why there was none."""
-    kind = getattr(errors, told.get("kind", ""), None)
-    if isinstance(kind, type) and issubclass(kind, FunctionError):
-        return kind(told["message"], told["error_type"], told["stack_trace"], request_id, told["remote_traceback"])
-    if isinstance(kind, type) and issubclass(kind, PyfaasError):
-        return kind(told["message"])
+    made = made_of(told, request_id)
+    if made is not None:
+        return made
     if told.get("condition") == "ZeroReservedConcurrency":
         return Throttled("reserved_concurrency=0 refuses every call", _RESERVED)
     if told.get("condition") == "RecursiveInvocationException":

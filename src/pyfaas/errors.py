@@ -191,3 +191,31 @@ class EngineUnavailable(HostError):
 
 class InternalError(PyfaasError):
     """A bug in pyfaas; please report it."""
+
+
+# -- errors that travel ------------------------------------------------------------------------------------------------
+
+
+def tell_of(error: PyfaasError) -> dict[str, Any]:
+    """Write down an error, as JSON; ``made_of`` reads it."""
+    told: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
+    if isinstance(error, FunctionError):
+        told.update(
+            message=error.message,
+            error_type=error.error_type,
+            stack_trace=error.stack_trace,
+            remote_traceback=error.remote_traceback,
+        )
+    elif isinstance(error, Throttled):
+        told["reason"] = error.reason
+    return told
+
+
+def made_of(told: dict[str, Any], request_id: str) -> PyfaasError | None:
+    """Make the error again that was written down; None where there is none of that kind."""
+    kind = globals().get(told.get("kind", ""))
+    if not (isinstance(kind, type) and issubclass(kind, PyfaasError)):
+        return None
+    if issubclass(kind, FunctionError):
+        return kind(told["message"], told["error_type"], told["stack_trace"], request_id, told["remote_traceback"])
+    return kind(told["message"], told["reason"]) if kind is Throttled and "reason" in told else kind(told["message"])

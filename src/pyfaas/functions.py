@@ -338,7 +338,10 @@ def function(handler: Any = None, /, **options: Any) -> Any:
       submitted, or published (AWS: DestinationConfig); in the transaction that notes it
     - ``dead_letter``: a queue or topic that gets such an event when it is given up (AWS: DeadLetterConfig)
 
-    ``allow, idempotency, layers`` are checked, and refused as not available yet.
+    - ``allow``: what the handler may do from inside its sandbox: ``[orders.send, receipts.publish, shop.put_event,
+      other.invoke, other.submit]``, or names such as ``"function:walk:submit"``
+
+    ``idempotency, layers`` are checked, and refused as not available yet.
 
     Raises ConfigurationError naming the field, the value and what would be right.
     """
@@ -378,13 +381,14 @@ def _declare(options: dict[str, Any], handler: Any, /) -> Function[Any, Any]:
     return made
 
 
-_OF_HANDLES = ("trigger", "on_success", "on_failure", "dead_letter")
+_OF_HANDLES = ("trigger", "allow", "on_success", "on_failure", "dead_letter")
 
 
 def _with_handles(options: dict[str, Any]) -> dict[str, Any]:
     """Look at the options that name handles; make triggers of what stands after ``trigger=``."""
-    if all(options.get(name) is None for name in _OF_HANDLES):
+    if not any(options.get(name) for name in _OF_HANDLES):
         return options
+    from pyfaas.grants import checked_grants
     from pyfaas.resources import check_dead_letter, check_destination
     from pyfaas.triggers import checked_triggers
 
@@ -393,9 +397,8 @@ def _with_handles(options: dict[str, Any]) -> dict[str, Any]:
             check_destination(name, options[name])
     if options.get("dead_letter") is not None:
         check_dead_letter("dead_letter", options["dead_letter"])
-    if options.get("trigger") is None:
-        return options
-    return {**options, "trigger": checked_triggers(options["trigger"], options.get("timeout", Options.timeout))}
+    triggers = checked_triggers(options.get("trigger"), options.get("timeout", Options.timeout))
+    return {**options, "trigger": triggers, "allow": checked_grants(options.get("allow", ()))}
 
 
 def _default_name(qualname: str) -> str:

@@ -67,6 +67,15 @@ class Handle:
     kind: ClassVar[str]
     name: str
 
+    @staticmethod
+    def told(what: Any) -> Any:
+        """Write down, as JSON, what is to be sent: for the way out of a sandbox."""
+        raise NotImplementedError
+
+    def heard(self, told: Any) -> Any:
+        """Read it again, and look at all of it anew. Raises ConfigurationError, InvalidEvent, PayloadTooLarge."""
+        raise NotImplementedError
+
     def __init__(self, name: Any, **given: Any) -> None:
         _check_name(f"{self.kind} name", name)
         self.__dict__.update(given, name=name)
@@ -169,6 +178,20 @@ class Queue(Handle):
     ) -> list[str]:
         """Do the same from async code."""
         return await _port.current().asend(self, self._sending(list(bodies), delay, attributes, group, None))  # type: ignore[no-any-return]
+
+    @staticmethod
+    def told(what: Sending) -> dict[str, Any]:
+        """Write down what is to be sent."""
+        return {**what._asdict(), "attributes": _attributes_told(what.attributes)}
+
+    def heard(self, told: Any) -> Sending:
+        """Read it again."""
+        fields = _fields(told, Sending)
+        bodies = fields.pop("bodies")
+        if not isinstance(bodies, list) or not all(isinstance(one, str) for one in bodies):
+            raise refuse("bodies", bodies, "a list of texts")
+        attributes = _attributes_heard(fields.pop("attributes"))
+        return self._sending(bodies, fields["delay"], attributes, fields["group"], fields["duplicate_id"])
 
     def batches(
         self,
@@ -328,6 +351,16 @@ class Topic(Handle):
         """Do the same from async code."""
         return await _port.current().asend(self, _publication(message, subject, attributes))  # type: ignore[no-any-return]
 
+    @staticmethod
+    def told(what: Publication) -> dict[str, Any]:
+        """Write down what is to be published."""
+        return {**what._asdict(), "attributes": _attributes_told(what.attributes)}
+
+    def heard(self, told: Any) -> Publication:
+        """Read it again."""
+        fields = _fields(told, Publication)
+        return _publication(fields["message"], fields["subject"], _attributes_heard(fields["attributes"]))
+
     def messages(self, *, filter: Any = None, filter_on: str = "attributes") -> TopicTrigger:  # noqa: A002 - SNS's word
         """
         Make a trigger: the function gets each message, one a time, ``{"Records": [...]}`` as of SNS.
@@ -431,6 +464,17 @@ class Bus(Handle):
         """Do the same from async code."""
         return await _port.current().asend(self, [_put(**event) for event in events])  # type: ignore[no-any-return]
 
+    @staticmethod
+    def told(what: list[Put]) -> list[dict[str, Any]]:
+        """Write down what is to be put."""
+        return [one._asdict() for one in what]
+
+    def heard(self, told: Any) -> list[Put]:
+        """Read it again."""
+        if not isinstance(told, list):
+            raise refuse("events", told, "a list")
+        return [_put_at(**_fields(one, Put)) for one in told]
+
     def rule(
         self,
         pattern: Any,
@@ -477,6 +521,12 @@ def _put(detail: Any, source: Any, detail_type: Any, resources: Any = (), time: 
     if time is not None and getattr(time, "tzinfo", None) is None:
         raise refuse("time", time, "a datetime with a time zone, or None for now")
     return Put(source, detail_type, detail, list(resources), None if time is None else time.timestamp())
+
+
+def _put_at(source: Any, detail_type: Any, detail: Any, resources: Any, at: Any) -> Put:
+    if at is not None and (isinstance(at, bool) or not isinstance(at, (int, float))):
+        raise refuse("time", at, "seconds since 1970, or None")
+    return _put(detail, source, detail_type, resources)._replace(at=at)
 
 
 def _checked_transform(given: dict[str, Any]) -> dict[str, Any] | None:
@@ -532,6 +582,36 @@ def text_of(field: str, value: Any) -> str:
     except UnicodeEncodeError:
         raise InvalidEvent(f"{field}={value[:50]!r}: must not hold lone surrogates") from None
     return value
+
+
+def _fields(told: Any, kind: type[Any]) -> dict[str, Any]:
+    """Take just the fields of a kind, all of them."""
+    if not isinstance(told, dict) or told.keys() != set(kind._fields):
+        raise ConfigurationError(f"a call from a sandbox says {told!r}"[:200])
+    return dict(told)
+
+
+def _attributes_told(attributes: Attributes | None) -> Any:
+    if attributes is None:
+        return None
+    import base64
+
+    return {
+        name: {"bytes": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+        for name, value in attributes.items()
+    }
+
+
+def _attributes_heard(told: Any) -> Any:
+    if not isinstance(told, dict):
+        return told  # whatever it is, it will be looked at
+    import base64
+
+    heard = {}
+    for name, value in told.items():
+        is_bytes = isinstance(value, dict) and isinstance(value.get("bytes"), str)
+        heard[name] = base64.b64decode(value["bytes"]) if is_bytes else value
+    return heard
 
 
 def _check_size(what: str, text: str, attributes: Attributes | None) -> None:

@@ -42,6 +42,7 @@ from pyfaas.resources import Handle
 
 if sys.platform != "win32":
     from pyfaas._confine.plan import Holding, missing
+    from pyfaas._invoke.calls import Calls
     from pyfaas._invoke.direct import Ending, invoke, run
     from pyfaas._invoke.stream import AsyncStream, BlockingStream, Pipeline
     from pyfaas._pool.policy import Shelf
@@ -155,6 +156,7 @@ class Runtime:
                     keep_alive=self._keep_alive,
                     confinement=self._confinement,
                 )
+                self._pool.calls_back = Calls(self._later)
                 if self._store is not None or any(one.options.trigger for one in self._functions_now()):
                     self._open_store()
                 self._state = "open"

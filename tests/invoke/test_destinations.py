@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from pyfaas import ConfigurationError, Function, InvokeError, Runtime, bus, function, limits, queue, resources, topic
 from pyfaas._invoke import retries
+from pyfaas._invoke.outbox import Cause, accept_for
 from pyfaas._invoke.retries import Over
 from pyfaas._stores.queue import Waiting
+from pyfaas.context import request_id_text
 from pyfaas.testing import ManualClock, settle
 from sources.tools import events, recorder, wait_for
 from support import wait_until
@@ -228,7 +230,7 @@ def test_a_message_that_came_round_too_often_goes_to_the_dead_letter_queue(got: 
     with Runtime([recorder(got, trigger=orders)], clock=clock) as runtime:
         outbox = runtime._later().outbox
         sending = resources.Sending(["far"])
-        runtime._later().database.put(outbox.job(orders, sending, limits.HOPS)).block()
+        runtime._later().database.put(outbox.job(orders, sending, Cause(limits.HOPS))).block()
         orders.send("near")
         wait_until(lambda: dead.statistics() == Waiting(1, 0, 0))
         wait_for(got, 1)
@@ -242,11 +244,7 @@ def test_the_submission_says_why(clock: ManualClock, got: Path) -> None:
     with Runtime(clock=clock) as runtime:
         turning.submit(1)
         deferred = runtime._later()
-        from pyfaas._invoke.outbox import accept_for
-
-        raw_id = deferred.database.put(accept_for(turning.name, b"1", limits.HOPS)).block().value
-        from pyfaas.context import request_id_text
-
+        raw_id = deferred.database.put(accept_for(turning.name, b"1", Cause(limits.HOPS))).block().value
         told = runtime.wait(request_id_text(raw_id), 10)
         assert told is not None
         assert told.condition == "RecursiveInvocationException"

@@ -19,13 +19,13 @@ from pyfaas._invoke.direct import Ending, run
 from pyfaas._invoke.dispatch import CLAIMED_AT_ONCE, LEASE_SECONDS, Run, Source, claim
 from pyfaas._invoke.outbox import Outbox
 from pyfaas._invoke.retries import Again, Over
-from pyfaas._records import error_of, tell_of
+from pyfaas._records import error_of
 from pyfaas._stores import queue, submissions
 from pyfaas._stores.database import Database, Transaction
 from pyfaas._stores.queue import Message, Queue
 from pyfaas._waits import run_async
 from pyfaas.context import request_id_text
-from pyfaas.errors import PyfaasError
+from pyfaas.errors import PyfaasError, tell_of
 from pyfaas.functions import Function
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ class Attempts(Source):
         noted = message.attributes
         shelf = self._house.shelf_of(self.function, noted.get("tenant"))
         begun = (None, bytes.fromhex(noted["id"]), None)
-        return await run_async(run(self._house.pool, shelf, message.body, bare=False, begun=begun))
+        hops = noted.get("hops", 0)
+        return await run_async(run(self._house.pool, shelf, message.body, bare=False, begun=begun, hops=hops))
 
     async def _go_on(self, message: Message, decided: Again | Over, error: PyfaasError, noted: dict[str, Any]) -> None:
         told = tell_of(error)

@@ -21,7 +21,7 @@ from pyfaas._clock import Clock, SystemClock
 from pyfaas._invoke.attempts import Attempts, House
 from pyfaas._invoke.dispatch import Dispatch
 from pyfaas._invoke.ids import new_id
-from pyfaas._invoke.outbox import Outbox
+from pyfaas._invoke.outbox import NOBODY, Cause, Outbox
 from pyfaas._records import Submission, error_of
 from pyfaas._stores import queue, submissions
 from pyfaas._stores.database import Database, Transaction
@@ -75,7 +75,14 @@ class Deferred:
             self._attempts(known[name], of)
 
     def submit(
-        self, function: Function[Any, Any], payload: bytes, *, tenant: str | None, delay: float, key: str | None
+        self,
+        function: Function[Any, Any],
+        payload: bytes,
+        *,
+        tenant: str | None,
+        delay: float,
+        key: str | None,
+        cause: Cause = NOBODY,
     ) -> Trip[str]:
         """Accept an event, and give its request id. Raises PayloadTooLarge, ConfigurationError and StoreUnavailable."""
         if len(payload) > limits.ASYNC_EVENT_BYTES:
@@ -88,8 +95,8 @@ class Deferred:
             served = yield from self._serve(function, served)
         request_id, to = new_id(), served.queue
         noted = f'{{"id": "{request_id.hex()}"}}'
-        if delay or tenant is not None:
-            noted = json.dumps({"id": request_id.hex(), "delay": delay, "tenant": tenant})
+        if delay or tenant is not None or cause is not NOBODY:
+            noted = json.dumps({"id": request_id.hex(), "delay": delay, "tenant": tenant, **cause.noted()})
         accepted: bytes = yield from self.database.write(
             lambda one: submissions.accept(one, to, function.name, request_id, payload, noted, delay=delay, key=key)
         )

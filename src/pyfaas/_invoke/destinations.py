@@ -12,7 +12,7 @@ import logging
 from typing import Any, NamedTuple
 
 from pyfaas import _shapes, limits
-from pyfaas._invoke.outbox import Outbox, accept_for
+from pyfaas._invoke.outbox import Cause, Outbox, accept_for
 from pyfaas._payload import encode_event
 from pyfaas._stores.database import Job, Transaction
 from pyfaas._stores.queue import Message
@@ -38,16 +38,16 @@ class End(NamedTuple):
 def telling(outbox: Outbox, function: Function[Any, Any], message: Message, end: End) -> Job[None]:
     """Give the part of a transaction that tells whoever is to be told."""
     options = function.options
-    hops = message.attributes.get("hops", 0) + 1
+    cause = Cause(message.attributes.get("hops", 0) + 1, bytes.fromhex(message.attributes["id"]))
     jobs = []
     destination = options.on_success if end.condition == SUCCESS else options.on_failure
     if destination is not None:
-        jobs.append(_record_for(outbox, function, message, end, destination, hops))
+        jobs.append(_record_for(outbox, function, message, end, destination, cause))
     if options.dead_letter is not None and end.condition != SUCCESS:
         what = _dead_letter(message, end.error)
         to = options.dead_letter
         publication = Publication(what.bodies[0], None, what.attributes or {})
-        jobs.append(_sent(outbox, to, what if isinstance(to, Queue) else publication, hops))
+        jobs.append(_sent(outbox, to, what if isinstance(to, Queue) else publication, cause))
 
     def job(transaction: Transaction) -> None:
         for one in jobs:
@@ -60,24 +60,24 @@ def telling(outbox: Outbox, function: Function[Any, Any], message: Message, end:
 
 
 def _record_for(
-    outbox: Outbox, function: Function[Any, Any], message: Message, end: End, to: Any, hops: int
+    outbox: Outbox, function: Function[Any, Any], message: Message, end: End, to: Any, cause: Cause
 ) -> Job[Any]:
     record = _record(function, message, end, outbox.wall())
     if isinstance(to, Function):
-        return accept_for(to.name, record, hops) if hops <= limits.HOPS else _nobody
+        return accept_for(to.name, record, cause) if cause.hops <= limits.HOPS else _nobody
     if isinstance(to, Queue):
-        return outbox.job(to, Sending([record.decode()]), hops)
+        return outbox.job(to, Sending([record.decode()]), cause)
     if isinstance(to, Bus):
         outcome = "Success" if end.condition == SUCCESS else "Failure"
         arns = [_shapes.arn("events", f"event-bus/{to.name}"), f"{function_arn(function.name)}:$LATEST"]
         what: Any = [Put("lambda", _DETAIL_TYPE.format(outcome), json.loads(record), arns, None)]
-        return _sent(outbox, to, what, hops)
-    return _sent(outbox, to, Publication(record.decode(), None, {}), hops)
+        return _sent(outbox, to, what, cause)
+    return _sent(outbox, to, Publication(record.decode(), None, {}), cause)
 
 
-def _sent(outbox: Outbox, to: Any, what: Any, hops: int) -> Job[Any]:
+def _sent(outbox: Outbox, to: Any, what: Any, cause: Cause) -> Job[Any]:
     """Send it on; what goes round in a circle ends in a queue, or here."""
-    return outbox.job(to, what, hops) if hops <= limits.HOPS or isinstance(to, Queue) else _nobody
+    return outbox.job(to, what, cause) if cause.hops <= limits.HOPS or isinstance(to, Queue) else _nobody
 
 
 def _nobody(_: Transaction) -> None: ...

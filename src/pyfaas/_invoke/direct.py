@@ -10,6 +10,7 @@ repeated.
 
 from __future__ import annotations
 
+from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
@@ -91,25 +92,31 @@ def run(
     *,
     bare: bool,
     begun: tuple[Sandbox | None, bytes, Heard | None] | None = None,
+    hops: int = 0,
+    patient: bool = True,
 ) -> Trip[Ending]:
     """
     Run one invocation.
 
     ``bare``: the caller wants the value and nothing else; without, it gets the facts as well. ``begun``: a sandbox that
-    was taken for it, its id, and what was heard so far.
+    was taken for it, its id, and what was heard so far. ``hops``: how many functions one after the other led to it.
+    ``patient``: whether it may wait for a permit, where the runtime lets calls wait.
     """
     sandbox, raw_id, heard = begun or (None, new_id(), None)
     began_at = 0.0
     suppressed = False
     fresh_tries = 0
+    serve = None
+    if pool.calls_back is not None and shelf.function.options.allow:
+        serve = partial(pool.calls_back.serve, raw_id=raw_id, hops=hops)
     try:
         while True:
             sandbox = sandbox or pool.take(shelf, raw_id)
             if sandbox is None:
                 began_at = began_at or monotonic()
-                sandbox = yield from pool.obtain(shelf, raw_id, suppressed=suppressed)
+                sandbox = yield from pool.obtain(shelf, raw_id, suppressed=suppressed, patient=patient)
             try:
-                answer = yield from sandbox.exchange(payload, raw_id, heard)
+                answer = yield from sandbox.exchange(payload, raw_id, heard, serve)
             except Lost as lost:
                 failed, sandbox, heard = sandbox, None, None
                 shelf = failed.shelf

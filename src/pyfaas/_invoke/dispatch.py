@@ -18,6 +18,7 @@ import logging
 import math
 import os
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -109,6 +110,7 @@ class Dispatch:
         self._others = others
         self._runs: set[Run] = set()
         self._looking = False
+        self._asked: deque[Callable[[], Awaitable[None]]] = deque()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -135,6 +137,12 @@ class Dispatch:
             self._sources = [one for one in self._sources if one is not source]
             self._by_queue[queue_id] = [one for one in self._by_queue.get(queue_id, ()) if one is not source]
             source.served = False
+
+    def beside(self, do: Callable[[], Awaitable[None]]) -> None:
+        """Have something done in the loop, beside everything else; what is not done when it ends is cancelled."""
+        self.start()
+        self._asked.append(do)
+        self.wake()
 
     def is_idle(self) -> bool:
         """Tell whether nothing is due, and nothing runs; asked of the loop's own thread, which must not ask."""
@@ -235,6 +243,8 @@ class Dispatch:
     async def _look_until_stopped(self, group: Any) -> None:
         while True:
             self._woken.clear()
+            while self._asked:
+                group.start_soon(self._asked.popleft())
             await self._keep_leases()
             self._listen()
             now = self._database.now()

@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyfaas import _shapes, limits
 from pyfaas._invoke.ids import new_id
@@ -32,6 +32,22 @@ from pyfaas.resources import Bus, Handle, Publication, Put, Queue, Sending, Topi
 Deliver = Callable[[Mapping], bytes]
 
 
+class Cause(NamedTuple):
+    """What led to a message: so many functions one after the other, of which the last had this request."""
+
+    hops: int = 0
+    caller: bytes | None = None
+
+    def noted(self) -> dict[str, Any]:
+        """Give what is kept of it beside a message's body."""
+        if self.caller is None:
+            return {"hops": self.hops} if self.hops else {}
+        return {"hops": self.hops, "caller": self.caller.hex()}
+
+
+NOBODY = Cause()
+
+
 class Outbox:
     """Where everything goes that leaves a caller, or a function, of one runtime."""
 
@@ -40,22 +56,18 @@ class Outbox:
         self._routes = Routes()
         self._queues: dict[str, queue.Queue] = {}
 
-    def send(self, to: Handle, what: Any, hops: int = 0) -> Trip[Any]:
+    def send(self, to: Handle, what: Any, cause: Cause = NOBODY) -> Trip[Any]:
         """Accept it, and give its id; of several messages or events their ids. Raises StoreUnavailable."""
-        return (yield from self._database.write(self.job(to, what, hops)))
+        return (yield from self._database.write(self.job(to, what, cause)))
 
-    def job(self, to: Handle, what: Any, hops: int = 0) -> Job[Any]:
-        """
-        Give the part of a transaction that accepts it.
-
-        ``hops``: how many functions one after the other led to this. Raises PayloadTooLarge.
-        """
+    def job(self, to: Handle, what: Any, cause: Cause = NOBODY) -> Job[Any]:
+        """Give the part of a transaction that accepts it. Raises PayloadTooLarge."""
         if isinstance(to, Queue):
-            return self._sending(to, what, hops)
+            return self._sending(to, what, cause)
         if isinstance(to, Topic):
-            return self._publication(to, what, hops)
+            return self._publication(to, what, cause)
         assert isinstance(to, Bus)  # noqa: S101 - there is no other kind
-        return self._events(to, what, hops)
+        return self._events(to, what, cause)
 
     def ask(self, of: Queue, verb: str, count: int | None = None) -> Trip[Any]:
         """Look after a queue: ``count`` or ``purge`` its messages, or ``redrive`` so many. Raises StoreUnavailable."""
@@ -76,7 +88,7 @@ class Outbox:
 
     # -- queues --------------------------------------------------------------------------------------------------------
 
-    def _sending(self, to: Queue, what: Sending, hops: int) -> Job[list[str]]:
+    def _sending(self, to: Queue, what: Sending, cause: Cause) -> Job[list[str]]:
         delay = to.delay if what.delay is None else what.delay
         attributes = _shapes.typed(what.attributes) if what.attributes else {}
 
@@ -91,7 +103,7 @@ class Outbox:
                     transaction,
                     into,
                     body.encode(),
-                    attributes=noted_of(attributes, hops, token),
+                    attributes=noted_of(attributes, cause, token),
                     delay=delay,
                     group=what.group,
                     duplicate_id=token,
@@ -103,7 +115,7 @@ class Outbox:
 
     # -- topics --------------------------------------------------------------------------------------------------------
 
-    def _publication(self, to: Topic, what: Publication, hops: int) -> Job[str]:
+    def _publication(self, to: Topic, what: Publication, cause: Cause) -> Job[str]:
         message_id, attributes = request_id_text(new_id()), _shapes.typed(what.attributes)
         told: dict[str, Any] = {
             "message_id": message_id,
@@ -127,10 +139,10 @@ class Outbox:
             for row in self._routes.of(transaction, to.path, subject):
                 kind, _, name = row.target.partition("/")
                 if kind == "function":
-                    accept_for(name, for_function(row), hops)(transaction)
+                    accept_for(name, for_function(row), cause)(transaction)
                 else:
                     into = queue.find_or_make(transaction, row.target)
-                    noted = noted_of(attributes if row.rule.get("raw") else {}, hops)
+                    noted = noted_of(attributes if row.rule.get("raw") else {}, cause)
                     queue.send(transaction, into, for_queue(row), attributes=noted, delay=row.rule["delay"])
             return message_id
 
@@ -138,7 +150,7 @@ class Outbox:
 
     # -- buses ---------------------------------------------------------------------------------------------------------
 
-    def _events(self, to: Bus, what: list[Put], hops: int) -> Job[list[str]]:
+    def _events(self, to: Bus, what: list[Put], cause: Cause) -> Job[list[str]]:
         wall = self._database.clock.wall()
         events = [(request_id_text(new_id()), one) for one in what]
         made = [
@@ -161,28 +173,26 @@ class Outbox:
             for event, payload in zip(made, payloads, strict=True):
                 for row in self._routes.of(transaction, to.path, event):
                     changed = _transformed(row, event, wall) if row.rule.get("transform") else payload
-                    accept_for(row.target.partition("/")[2], changed, hops)(transaction)
+                    accept_for(row.target.partition("/")[2], changed, cause)(transaction)
             return [event_id for event_id, _ in events]
 
         return job
 
 
-def noted_of(attributes: _shapes.Typed, hops: int, token: str | None = None) -> str | None:
+def noted_of(attributes: _shapes.Typed, cause: Cause, token: str | None = None) -> str | None:
     """Write down what is kept beside a message's body."""
-    noted: dict[str, Any] = {}
+    noted = cause.noted()
     if attributes:
         noted["attributes"] = attributes
-    if hops:
-        noted["hops"] = hops
     if token is not None:
         noted["token"] = token
     return json.dumps(noted) if noted else None
 
 
-def accept_for(function: str, payload: bytes, hops: int) -> Job[bytes]:
+def accept_for(function: str, payload: bytes, cause: Cause) -> Job[bytes]:
     """Give the part of a transaction that has a function run with this, later."""
     request_id = new_id()
-    noted = json.dumps({"id": request_id.hex(), "hops": hops} if hops else {"id": request_id.hex()})
+    noted = json.dumps({"id": request_id.hex(), **cause.noted()})
 
     def job(transaction: Transaction) -> bytes:
         to = submissions.queue_of(transaction, function)

@@ -15,6 +15,7 @@ import os
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from time import monotonic
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -27,7 +28,7 @@ from pyfaas._payload import encode_event
 from pyfaas._pool.policy import Shelf
 from pyfaas._pool.pool import Pool
 from pyfaas._sandbox import protocol
-from pyfaas._sandbox.protocol import ProtocolError
+from pyfaas._sandbox.protocol import Answer, ProtocolError
 from pyfaas._sandbox.sandbox import MEASURE_SECONDS, Lost, Sandbox
 from pyfaas._waits import DONTWAIT, AnyReadable, NextEvent, Trip, run_async, run_blocking
 from pyfaas.errors import HostError, InvokeError, Throttled
@@ -64,10 +65,17 @@ class Lane:
     broken: bool = False  # nothing can be sent any more, but answers may lie there
     pace: float = 0.0  # seconds an event, a moving mean
 
+    @property
+    def may_call(self) -> bool:
+        """Whether its handler may call the host, who then answers that before it sends more."""
+        return self.sandbox.peer.may_call
+
     def has_room(self) -> bool:
         """Tell whether it may be sent more."""
         most = self.sandbox.shelf.most_calls
         if most is not None and self.sandbox.calls + len(self.window) >= most:
+            return False
+        if self.window and self.may_call:
             return False
         return (
             not (self.unsent or self.broken)
@@ -266,6 +274,8 @@ class Pipeline:
         while len(lane.window) < lane.target and lane.window_bytes < limits.WINDOW_BYTES:
             if most is not None and sandbox.calls + len(lane.window) >= most:
                 break
+            if lane.window and lane.may_call:
+                break
             if first is None and self._far_ahead() and any(one.window for one in self._lanes):
                 break
             item = first or (self._item_at_hand(self._next) if self._next else (yield from self._next_item()))
@@ -336,7 +346,10 @@ class Pipeline:
         except (Lost, OSError):
             yield from self._lose(lane, Lost("gone"))
             return
+        calls = [answer for answer in answers if answer.kind == protocol.CALL]
         for answer in answers:
+            if answer.kind == protocol.CALL:
+                continue
             item = lane.window.popleft()
             lane.window_bytes -= len(item.payload)
             ending = read_answer(lane.sandbox, answer, item.raw_id, 0.0, bare=self._bare)
@@ -346,8 +359,23 @@ class Pipeline:
                 self._held += len(answer.payload)
             lane.sandbox.calls += 1
             lane.learn(answer.duration)
-        if answers:
-            self._after_answers(lane, len(answers))
+        if len(answers) > len(calls):
+            self._after_answers(lane, len(answers) - len(calls))
+        for call in calls:
+            yield from self._serve(lane, call)
+
+    def _serve(self, lane: Lane, call: Answer) -> Trip[None]:
+        """Do what the handler asks for; the lane has one event at a time, so nothing else is on its way to it."""
+        item = lane.window[0]
+        serve = partial(self._pool.calls_back.serve, raw_id=item.raw_id, hops=0)
+        try:
+            yield from lane.sandbox.answer_call(call, serve)
+        except ProtocolError as error:
+            yield from self._lose(lane, Lost("forged", str(error)))
+        except OSError:
+            yield from self._lose(lane, Lost("gone"))
+        except Lost as lost:
+            yield from self._lose(lane, lost)
 
     def _after_answers(self, lane: Lane, count: int) -> None:
         """The next event of the window has begun: its time runs from now on."""

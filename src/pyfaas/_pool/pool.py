@@ -52,6 +52,7 @@ class Pool:
         self._callers: dict[Turn, tuple[object, Shelf]] = {}  # owners that may have to wait
         self.provisioning: set[Function[Any, Any]] = set()  # somebody waits for them, and will tell what goes wrong
         self._wait_when_full = when_full == "wait"
+        self.calls_back: Any = None  # serves what sandboxes ask for
         self.lock = threading.Lock()
         self.templates = Templates(self, strict=confinement == "strict")
         self.supply = Supply(confinement, self.check_open, self._wake_watch, self._drop_idle_of)
@@ -163,16 +164,21 @@ class Pool:
 
     # -- the slow path -------------------------------------------------------------------------------------------------
 
-    def obtain(self, shelf: Shelf, owner: object, *, suppressed: bool = False) -> Trip[Sandbox]:
-        """Find a permit and a sandbox, waiting for the one and making the other where it must be."""
+    def obtain(self, shelf: Shelf, owner: object, *, suppressed: bool = False, patient: bool = True) -> Trip[Sandbox]:
+        """
+        Find a permit and a sandbox, waiting for the one and making the other where it must be.
+
+        ``patient=False``: for a call that must not wait for a permit, wherever others do.
+        """
         turn = Turn()
         try:
-            return (yield from self._obtain(turn, shelf, owner, suppressed=suppressed))
+            return (yield from self._obtain(turn, shelf, owner, suppressed=suppressed, patient=patient))
         finally:
             self._callers.pop(turn, None)
 
-    def _obtain(self, turn: Turn, shelf: Shelf, owner: object, *, suppressed: bool) -> Trip[Sandbox]:
-        may_wait = self._wait_when_full and shelf.budget.size > 0  # nobody will ever free a permit where there is none
+    def _obtain(self, turn: Turn, shelf: Shelf, owner: object, *, suppressed: bool, patient: bool) -> Trip[Sandbox]:
+        # Nobody will ever free a permit where there is none.
+        may_wait = self._wait_when_full and patient and shelf.budget.size > 0
         with self.lock:
             self.check_open()
             shelf = self.ledger.current(shelf)

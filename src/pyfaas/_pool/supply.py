@@ -152,6 +152,7 @@ class Supply:
             timeout, memory = float(options.timeout), options.memory * limits.MB
             init_limit = max(limits.SNAP_INIT_SECONDS, timeout) if job.template else None
             sandbox.assign(init, timeout, memory, suppressed=suppressed, init_limit=init_limit)
+            sandbox.peer.may_call = bool(options.allow)
         except BaseException:
             self.retire(sandbox)
             raise
@@ -164,6 +165,7 @@ class Supply:
         sandbox = sandbox or self._fork(owner, slot, template)
         init = pack_restore(job, sandbox)
         sandbox.assign(init, float(options.timeout), options.memory * limits.MB, suppressed=suppressed)
+        sandbox.peer.may_call = bool(options.allow)
         return sandbox
 
     def _fork(self, owner: object, slot: str, template: Template) -> Sandbox:

@@ -205,6 +205,7 @@ def pack_init(job: Job, sandbox: Sandbox, reads: tuple[str, ...], *, weighed: bo
         "sys_path": search_path(),
         "environment": environment(function, directory, log_stream, job.kind),
         "log_stream": log_stream,
+        "granted_calls": [grant.name for grant in options.allow],
         "steps": plan(may_use, host),
         "template": job.template,
         "granted": (reads, may_use.writes),

@@ -8,15 +8,17 @@ Every frame is a header of 33 bytes and a payload of up to 6 MB:
     host ──► worker   BIRTH    to one on stand-by: what to do to itself already    sequence 0
                       INIT     what to load, once                       sequence 0
                       INVOKE   time budget f64, request id 16 bytes     sequence 1, 2, 3 ... + the event
+                      RESULT   of a call, whose number is in the place of the budget
     worker ──► host   HELLO    a blank worker lives; its pidfd rides along
                       READY    the handler is loaded; init time f64
                       FAULT    the handler did not load; the error as JSON
                       VALUE    start f64, duration f64, end of the log u64 + the result
                       ERROR    the same + the error as JSON
+                      CALL     what is asked of the host in mid-invocation; its number where the end of the log stands
 
 The worker's phases, as the host sees them; whatever is not in the table kills the sandbox:
 
-    BLANK ──HELLO──► STANDBY ──READY──► OPEN ──VALUE, ERROR──► OPEN
+    BLANK ──HELLO──► STANDBY ──READY──► OPEN ──VALUE, ERROR, CALL──► OPEN
                         └──────FAULT──► FAILED
 
 An answer must bear the number of the oldest unanswered invocation, and there must be one. So a late answer, a second
@@ -36,8 +38,8 @@ INVOCATION = Struct("<IBId16s")
 ANSWER = Struct("<IBIddQ")
 HEADER_BYTES = HEADER.size
 
-INIT, INVOKE, BIRTH = 1, 2, 3
-HELLO, READY, FAULT, VALUE, ERROR = 17, 18, 19, 20, 21
+INIT, INVOKE, BIRTH, RESULT = 1, 2, 3, 4
+HELLO, READY, FAULT, VALUE, ERROR, CALL = 17, 18, 19, 20, 21, 22
 
 BLANK, STANDBY, OPEN, FAILED = "blank", "standby", "open", "failed"
 
@@ -45,7 +47,7 @@ BLANK, STANDBY, OPEN, FAILED = "blank", "standby", "open", "failed"
 PHASES = {
     BLANK: {HELLO: STANDBY},
     STANDBY: {READY: OPEN, FAULT: FAILED},
-    OPEN: {VALUE: OPEN, ERROR: OPEN},
+    OPEN: {VALUE: OPEN, ERROR: OPEN, CALL: OPEN},
     FAILED: {},
 }
 
@@ -55,6 +57,7 @@ LARGEST = {
     FAULT: limits.ERROR_BYTES,
     VALUE: limits.RESPONSE_BYTES,
     ERROR: limits.ERROR_BYTES,
+    CALL: limits.CALL_BYTES,
 }
 
 BULK_BYTES = 65_536
@@ -172,11 +175,12 @@ class _Inbox(ABC):
 class HostPeer(_Inbox):
     """The host's side of one worker's wire."""
 
-    __slots__ = ("answered", "phase", "sent")
+    __slots__ = ("answered", "may_call", "phase", "sent")
 
     def __init__(self) -> None:
         super().__init__()
         self.phase = BLANK
+        self.may_call = False
         self.sent = 0
         self.answered = 0
 
@@ -189,6 +193,10 @@ class HostPeer(_Inbox):
         """Give the bytes of the next invocation."""
         self.sent = sequence = (self.sent + 1) & 0xFFFFFFFF
         return INVOCATION.pack(len(payload), INVOKE, sequence, budget, request_id) + payload
+
+    def result(self, call: Answer, payload: bytes) -> bytes:
+        """Give the bytes that answer a call."""
+        return INVOCATION.pack(len(payload), RESULT, call.sequence, float(call.log_end), bytes(16)) + payload
 
     def sole_answer(self, data: bytes) -> Answer | None:
         """
@@ -239,7 +247,7 @@ class HostPeer(_Inbox):
     def _take(self, header: bytes, payload: bytes | bytearray) -> Answer:
         _, kind, sequence, started_at, duration, log_end = ANSWER.unpack(header)
         if self.phase is OPEN:
-            self._count(sequence)
+            self._count(sequence, is_call=kind == CALL)
         self.phase = PHASES[self.phase][kind]
         return Answer(kind, sequence, started_at, duration, log_end, payload)
 
@@ -254,14 +262,17 @@ class HostPeer(_Inbox):
     def _admit(self, size: int, kind: int) -> None:
         if kind not in PHASES[self.phase]:
             raise ProtocolError(f"a frame of kind {kind} in phase {self.phase}")
+        if kind == CALL and not self.may_call:
+            raise ProtocolError("a call of a function that may make none")
         if size > LARGEST[kind]:
             raise ProtocolError(f"a frame of {size} bytes, kind {kind} may have {LARGEST[kind]}")
 
-    def _count(self, sequence: int) -> None:
+    def _count(self, sequence: int, *, is_call: bool) -> None:
         expected = (self.answered + 1) & 0xFFFFFFFF
         if self.answered == self.sent or sequence != expected:
             raise ProtocolError(f"an answer to invocation {sequence}, {expected if self.waiting else 'none'} was due")
-        self.answered = sequence
+        if not is_call:
+            self.answered = sequence
 
     @property
     def waiting(self) -> int:
@@ -302,5 +313,5 @@ class WorkerPeer(_Inbox):
         return data[at:]
 
     def _admit(self, size: int, kind: int) -> None:  # noqa: ARG002 - the host may send any size
-        if kind not in (INIT, INVOKE, BIRTH):
+        if kind not in (INIT, INVOKE, BIRTH, RESULT):
             raise ProtocolError(f"a frame of kind {kind} from the host")

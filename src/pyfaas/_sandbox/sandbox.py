@@ -18,6 +18,7 @@ import signal
 import socket
 import struct
 import tempfile
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, TypeAlias
 
@@ -48,6 +49,9 @@ class Lost(Exception):
         self.why = why
         self.told = told
 
+
+# Does what a sandbox asks for, and gives the payload of the RESULT.
+Serve: TypeAlias = "Callable[[Sandbox, bytes], Trip[bytes]]"
 
 # What a conversation heard: the answer, bytes that are not just one, or why there are none.
 Heard: TypeAlias = "Answer | bytes | Exception"
@@ -200,11 +204,14 @@ class Sandbox:
             return error
         return peer.sole_answer(data) or data
 
-    def exchange(self, payload: bytes, raw_id: bytes, heard: Heard | None = None) -> Trip[Answer]:
+    def exchange(
+        self, payload: bytes, raw_id: bytes, heard: Heard | None = None, serve: Serve | None = None
+    ) -> Trip[Answer]:
         """
         Send an invocation and wait for its answer; its clock has begun. Raises Lost.
 
-        ``heard``: what a conversation heard that came to no plain end; from there on.
+        ``heard``: what a conversation heard that came to no plain end; from there on. ``serve`` does what the handler
+        asks for meanwhile.
         """
         channel, peer = self.channel, self.peer
         try:
@@ -212,25 +219,29 @@ class Sandbox:
                 raise heard
             if isinstance(heard, Answer):
                 return heard
-            if heard is None:
-                answer = yield from self._send(payload, raw_id)
-                if answer is not None:
-                    return answer
+            answers = [] if heard is not None else (yield from self._send(payload, raw_id))
             while True:
+                for one in answers:
+                    if one.kind != protocol.CALL or serve is None:
+                        return one
+                    yield from self.answer_call(one, serve)
                 data = (yield channel) if heard is None else heard
                 heard = None
                 answer = peer.sole_answer(data)
                 if answer is not None:
                     return answer
                 answers = yield from self._gather(data)
-                if answers:
-                    return answers[0]
         except BlockingIOError:
             raise Lost("late") from None
         except OSError as error:
             raise Lost("gone", str(error)) from None
         except ProtocolError as error:
             raise Lost("forged", str(error)) from None
+
+    def answer_call(self, call: Answer, serve: Serve) -> Trip[None]:
+        """Do what the handler asks for, and tell it what came of it."""
+        result = yield from serve(self, bytes(call.payload))
+        yield Transmit(self.channel, memoryview(self.peer.result(call, result)))
 
     def _gather(self, data: bytes) -> Trip[list[Answer]]:
         """Take in what is not just one answer; the rest of a large one goes where it is to lie."""
@@ -246,15 +257,14 @@ class Sandbox:
             answers = peer.receive(b"")
         return answers
 
-    def _send(self, payload: bytes, raw_id: bytes) -> Trip[Answer | None]:
+    def _send(self, payload: bytes, raw_id: bytes) -> Trip[list[Answer]]:
         """Send an invocation, behind the init if that is still to be sent; the answer may come with READY."""
         header = self.peer.invoke_header(self.timeout, raw_id, len(payload))
         if self.peer.phase is protocol.OPEN:
             yield from self._deliver(header, payload)
-            return None
+            return []
         yield from self._open(header, payload)
-        answers = self.peer.receive(b"")
-        return answers[0] if answers else None
+        return self.peer.receive(b"")
 
     def send_init(self) -> bool:
         """Send the init alone and wait for nothing; False if it does not fit the socket's buffer at once."""

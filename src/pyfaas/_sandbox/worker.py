@@ -15,6 +15,7 @@ The end of the socket is the end of the process.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # without the enums of the module above it
+import _thread
 import atexit
 import contextlib
 import faulthandler
@@ -41,7 +42,7 @@ from pyfaas._sandbox.output import Output
 from pyfaas._sandbox.port import SandboxPort
 from pyfaas._sandbox.rehearsal import rehearse
 from pyfaas.context import Context, context_for_call
-from pyfaas.errors import BadResponse, FunctionError, InitFailed
+from pyfaas.errors import BadResponse, FunctionError, InitFailed, InvokeError
 
 CHUNK_BYTES = 65_536
 PATIENCE_SECONDS = 0.003
@@ -61,6 +62,10 @@ class Worker:
         self.pid = 0
         self.forked = False  # this is a child that the handler forked
         self.orphans = Orphans()
+        self.calling = _thread.allocate_lock()  # for the wire, where other threads of the handler may call the host
+        self.sequence = 0  # of the invocation that is going on, where it may call
+        self.calls = 0
+        self.early: list[protocol.Invocation] = []  # came while a call waited for its result
 
     def prepare(self) -> None:
         """In the zygote: do all that is the same in every sandbox, so that its pages stay shared."""
@@ -131,6 +136,9 @@ class Worker:
             for frame in frames:
                 call(frame)
             self.orphans.reap()
+            if self.early:
+                frames, self.early = self.early, []
+                continue
             data = recv(CHUNK_BYTES)
             if not data:
                 os._exit(0)
@@ -157,6 +165,21 @@ class Worker:
         while not frames:
             frames = self._rest_of_event()
         return frames
+
+    def call_host(self, payload: bytes) -> bytes:
+        """Ask the host for something, and wait for the result. Raises InvokeError where no invocation is going on."""
+        with self.calling:
+            if not self.sequence or self.forked or os.getpid() != self.pid:
+                raise InvokeError("the host can be called while an invocation runs, by the process that runs it")
+            self.calls += 1
+            number = self.calls
+            self.wire.sendall(protocol.answer_frame(protocol.CALL, self.sequence, 0.0, 0.0, number, payload))
+            while True:
+                for frame in self._first_frames():
+                    if frame.kind != protocol.RESULT:
+                        self.early.append(frame)
+                    elif frame.budget == number:  # else of a call that an exception broke off
+                        return bytes(frame.payload)
 
     # -- init ----------------------------------------------------------------------------------------------------------
 
@@ -228,7 +251,7 @@ class Worker:
         if "tempfile" in sys.modules:
             sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
         sys.path[:] = wanted["sys_path"]
-        _port.opened(SandboxPort(wanted["function"]))
+        _port.opened(SandboxPort(wanted["function"], wanted["granted_calls"], self.call_host))
         _port.in_sandbox = True
         self.network = wanted["network"]
         wanted["no_template"] = ""
@@ -270,7 +293,7 @@ class Worker:
         self, handler: Callable[[Any, Context], Any], wanted: dict[str, Any]
     ) -> Callable[[protocol.Invocation], None]:
         """Bind what every invocation needs, once."""
-        output, wire = self.output, self.wire
+        output, wire, may_call = self.output, self.wire, bool(wanted["granted_calls"])
         monotonic = time.monotonic
         backstop = CpuBackstop(wanted["cpu_seconds"])
         template = Context(
@@ -285,8 +308,12 @@ class Worker:
             started_at = monotonic()
             if started_at >= backstop.due_at:
                 backstop.arm(started_at)
+            if frame.kind != protocol.INVOKE:
+                return  # the result of a call that an exception broke off
             context = context_for_call(template, request_id, started_at + budget)
             output.begin(context)
+            if may_call:
+                self.sequence = sequence
             kind = protocol.VALUE
             try:
                 payload = encode_result(handler(decode_event(event), context))
@@ -294,6 +321,9 @@ class Worker:
                 kind, payload = protocol.ERROR, self._failure(error)
             if self.forked:
                 os._exit(0)  # a child that the handler forked came back from it
+            if may_call:
+                with self.calling:  # what a thread of the handler has begun comes to its end
+                    self.sequence = 0
             header = protocol.answer_header(
                 kind, sequence, started_at, monotonic() - started_at, output.end(), len(payload)
             )

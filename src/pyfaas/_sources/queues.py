@@ -182,11 +182,11 @@ class QueueSource(Source):
         """Invoke it, again and again where it is refused, until its leases end."""
         database = self._house.database
         until = database.now() + self.trigger.queue.visibility
-        pause = 0.05
+        pause, hops = 0.05, max(one.attributes.get("hops", 0) for one in batch.items)
         while True:
             shelf = self._house.shelf_of(self.function, None)
             try:
-                trip = run(self._house.pool, shelf, batch.payload, bare=False, begun=(None, new_id(), None))
+                trip = run(self._house.pool, shelf, batch.payload, bare=False, begun=(None, new_id(), None), hops=hops)
                 return await run_async(trip)
             except PyfaasError as error:
                 self.last_result = f"PROBLEM: {error}"

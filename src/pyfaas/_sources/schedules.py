@@ -21,7 +21,7 @@ from pyfaas import _clock, _shapes
 from pyfaas._invoke.attempts import House
 from pyfaas._invoke.dispatch import Run, Source
 from pyfaas._invoke.ids import new_id
-from pyfaas._invoke.outbox import accept_for
+from pyfaas._invoke.outbox import NOBODY, accept_for
 from pyfaas._language import schedules as language
 from pyfaas._payload import encode_event
 from pyfaas._stores import schedules
@@ -77,7 +77,7 @@ def tick(transaction: Transaction, wall: float) -> float | None:
             _log.warning("schedule %r of %r is over: %s", schedule.name, schedule.function, error)
             fired, next_at = [], None
         for at in fired if schedule.enabled else ():
-            accept_for(schedule.function, _event(schedule, at), 0)(transaction)
+            accept_for(schedule.function, _event(schedule, at), NOBODY)(transaction)
         schedules.advance(transaction, schedule, next_at)
     return schedules.next_fire(transaction)
 
