@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from invoke import calling_handlers as calling
-from invoke.calling_handlers import ask, double, orders, receipts, shop, steps, tell_all
+from invoke.calling_handlers import ask, orders, receipts, shop, steps, tell_all, twice
 from pyfaas import (
     ConfigurationError,
     Function,
@@ -125,9 +125,9 @@ def test_a_handler_that_travels_by_value_takes_its_handles_along(runtime: Runtim
 
 def test_snap_start_keeps_the_grants(runtime: Runtime) -> None:
     def handler(event: Any) -> Any:
-        return double.invoke(event)
+        return twice.invoke(event)
 
-    assert function(name="snapped", allow=[double.invoke], snap_start=True, timeout=10)(handler).invoke(4) == 8
+    assert function(name="snapped", allow=[twice.invoke], snap_start=True, timeout=10)(handler).invoke(4) == 8
 
 
 def test_a_stream_of_calls_within_calls(runtime: Runtime) -> None:
@@ -160,13 +160,13 @@ def test_what_is_not_granted_is_denied_and_the_grant_is_named(runtime: Runtime) 
 
 
 def test_what_a_sandbox_is_not_for_says_so(runtime: Runtime) -> None:
-    assert "nothing else with 'double'" in refusal(calling.try_others, "map")
+    assert "nothing else with 'twice'" in refusal(calling.try_others, "map")
     assert "nothing else with 'called-orders'" in refusal(calling.try_others, "purge")
 
 
 def test_what_cannot_be_sent_is_refused_inside_as_outside(runtime: Runtime) -> None:
-    assert "PayloadTooLarge: the message has 1,048,577 bytes" in refusal(calling.large, 1_048_577)
-    assert calling.large.invoke(1_048_576)
+    assert "PayloadTooLarge: the message has 1,048,577 bytes" in refusal(calling.send_large, 1_048_577)
+    assert calling.send_large.invoke(1_048_576)
 
 
 def test_a_thread_that_a_handler_left_calls_nobody_until_the_next_invocation(runtime: Runtime) -> None:
@@ -192,15 +192,15 @@ def test_a_call_within_a_call_does_not_wait_for_the_permit_of_its_caller(when_fu
 
 
 def test_a_caller_whose_time_is_over_does_not_wait_for_the_other_one(runtime: Runtime) -> None:
-    calling.slow.invoke(0)
+    calling.sleep_for.invoke(0)
     with pytest.raises(TimedOut):
         calling.impatient.invoke(3)
-    assert calling.slow.statistics().in_flight == 1  # as in AWS, it goes on
-    wait_until(lambda: calling.slow.statistics().in_flight == 0)
+    assert calling.sleep_for.statistics().in_flight == 1  # as in AWS, it goes on
+    wait_until(lambda: calling.sleep_for.statistics().in_flight == 0)
 
 
 def test_a_call_that_is_broken_off_leaves_the_next_one_its_own_result(runtime: Runtime) -> None:
-    double.invoke(1)
+    twice.invoke(1)
     assert 0 <= calling.interrupted.invoke(50) <= 50
 
 
@@ -258,7 +258,7 @@ def test_a_call_without_any_grant_is_the_end_of_the_sandbox(runtime: Runtime) ->
     [
         ({"kind": "queue", "name": "called-secret", "verb": "send", "what": {}}, "AccessDenied"),
         ({"kind": "queue", "name": "called-orders", "verb": "purge"}, "AccessDenied"),
-        ({"kind": "function", "name": "double", "verb": "invoke"}, "AccessDenied"),
+        ({"kind": "function", "name": "twice", "verb": "invoke"}, "AccessDenied"),
         ({"kind": "queue", "name": "called-orders", "verb": "send"}, "ConfigurationError"),
         ({"kind": "queue", "name": "called-orders", "verb": "send", "what": {"bodies": 7}}, "ConfigurationError"),
         (
@@ -298,16 +298,16 @@ def test_grants_are_verbs_or_their_names() -> None:
         Grant("queue:called-orders:send", orders),
         Grant("queue:x:send"),
     )
-    assert checked_grants([double.ainvoke, double.submit, receipts.publish, shop.aput_events]) == (
-        Grant("function:double:invoke", double),
-        Grant("function:double:submit", double),
+    assert checked_grants([twice.ainvoke, twice.submit, receipts.publish, shop.aput_events]) == (
+        Grant("function:twice:invoke", twice),
+        Grant("function:twice:submit", twice),
         Grant("topic:called-receipts:publish", receipts),
         Grant("bus:called-shop:put_event", shop),
     )
 
 
 @pytest.mark.parametrize(
-    "wrong", [7, "queue:x", "queue:x:purge", "file:x:read", orders.purge, double.map, print, len, orders, [].append]
+    "wrong", [7, "queue:x", "queue:x:purge", "file:x:read", orders.purge, twice.map, print, len, orders, [].append]
 )
 def test_what_cannot_be_granted_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"allow\[0\]=.*: must be one of orders\.send, "):

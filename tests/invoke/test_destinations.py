@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from pyfaas import ConfigurationError, Function, InvokeError, Runtime, bus, function, limits, queue, resources, topic
 from pyfaas._invoke import retries
-from pyfaas._invoke.outbox import Cause, accept_for
+from pyfaas._invoke.cause import Cause
+from pyfaas._invoke.outbox import accept_for
 from pyfaas._invoke.retries import Over
 from pyfaas._stores.queue import Waiting
 from pyfaas.context import request_id_text

@@ -14,6 +14,7 @@ from pyfaas import limits
 from pyfaas._sandbox.protocol import (
     BLANK,
     BULK_BYTES,
+    CALL,
     ERROR,
     FAILED,
     FAULT,
@@ -25,6 +26,7 @@ from pyfaas._sandbox.protocol import (
     OPEN,
     PHASES,
     READY,
+    RESULT,
     STANDBY,
     VALUE,
     Answer,
@@ -258,9 +260,10 @@ def peer_in(phase: str) -> HostPeer:
 
 
 @pytest.mark.parametrize("phase", [BLANK, STANDBY, OPEN, FAILED])
-@pytest.mark.parametrize("kind", [0, INIT, INVOKE, *ANSWERS, 22, 255])
+@pytest.mark.parametrize("kind", [0, INIT, INVOKE, RESULT, *ANSWERS, CALL, 23, 255])
 def test_only_what_stands_in_the_table_may_come(phase: str, kind: int) -> None:
     peer = peer_in(phase)
+    peer.may_call = True
     frame = answer_frame(kind, 1 if phase is OPEN else 0, 0.0, 0.0, 0, b"")
     if kind in PHASES[phase]:
         assert peer.receive(frame)[0].kind == kind
@@ -268,6 +271,39 @@ def test_only_what_stands_in_the_table_may_come(phase: str, kind: int) -> None:
     else:
         with pytest.raises(ProtocolError, match=f"a frame of kind {kind} in phase {phase}"):
             peer.receive(frame)
+
+
+def test_a_call_answers_nothing_and_has_a_result_of_its_own() -> None:
+    peer = open_peer(1)
+    peer.may_call = True
+    (call,) = peer.receive(answer_frame(CALL, 1, 0.0, 0.0, 7, b"what"))
+    assert (call.kind, call.log_end, call.payload) == (CALL, 7, b"what")
+    assert peer.waiting == 1
+    (result,) = WorkerPeer().receive(peer.result(call, b"done"))
+    assert (result.kind, result.sequence, result.budget, result.payload) == (RESULT, 1, 7.0, b"done")
+    assert peer.receive(answer_frame(VALUE, 1, 0.0, 0.0, 0, b"1"))[0].payload == b"1"
+    assert peer.waiting == 0
+
+
+def test_a_call_of_whoever_may_make_none_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="a call of a function that may make none"):
+        open_peer(1).receive(answer_frame(CALL, 1, 0.0, 0.0, 1, b""))
+
+
+@pytest.mark.parametrize(("sent", "sequence"), [(1, 0), (1, 2), (2, 2), (0, 1)])
+def test_a_call_is_made_by_the_invocation_that_is_due(sent: int, sequence: int) -> None:
+    peer = open_peer(sent)
+    peer.may_call = True
+    with pytest.raises(ProtocolError, match=f"an answer to invocation {sequence}"):
+        peer.receive(answer_frame(CALL, sequence, 0.0, 0.0, 1, b""))
+
+
+def test_a_call_over_the_limit_is_refused_by_its_header() -> None:
+    peer = open_peer(1)
+    peer.may_call = True
+    header = answer_frame(CALL, 1, 0.0, 0.0, 1, bytes(limits.CALL_BYTES + 1))[:HEADER_BYTES]
+    with pytest.raises(ProtocolError, match="kind 22 may have"):
+        peer.receive(header)
 
 
 def take(peer: HostPeer, step: str, frame: bytes) -> None:
@@ -322,7 +358,7 @@ def test_the_longest_answers_are_the_limits() -> None:
     assert LARGEST[HELLO] == LARGEST[READY] == 0
 
 
-@pytest.mark.parametrize("kind", [0, 4, *ANSWERS, 255])
+@pytest.mark.parametrize("kind", [0, 5, *ANSWERS, CALL, 255])
 def test_a_worker_refuses_what_no_host_says(kind: int) -> None:
     with pytest.raises(ProtocolError, match=f"a frame of kind {kind} from the host"):
         WorkerPeer().receive(answer_frame(kind, 0, 0.0, 0.0, 0, b""))

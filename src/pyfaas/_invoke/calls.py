@@ -17,8 +17,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pyfaas import limits
+from pyfaas._invoke.cause import Cause
 from pyfaas._invoke.direct import Ending, run
-from pyfaas._invoke.outbox import Cause
 from pyfaas._payload import decode_result, encode_result
 from pyfaas._sandbox.port import FAILED, HEAD, OK, denied
 from pyfaas._sandbox.protocol import ProtocolError

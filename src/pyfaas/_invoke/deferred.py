@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from pyfaas import limits
 from pyfaas._clock import Clock, SystemClock
 from pyfaas._invoke.attempts import Attempts, House
+from pyfaas._invoke.cause import NOBODY, Cause
 from pyfaas._invoke.dispatch import Dispatch
 from pyfaas._invoke.ids import new_id
-from pyfaas._invoke.outbox import NOBODY, Cause, Outbox
+from pyfaas._invoke.outbox import Outbox
 from pyfaas._records import Submission, error_of
 from pyfaas._stores import queue, submissions
 from pyfaas._stores.database import Database, Transaction

@@ -12,7 +12,8 @@ import logging
 from typing import Any, NamedTuple
 
 from pyfaas import _shapes, limits
-from pyfaas._invoke.outbox import Cause, Outbox, accept_for
+from pyfaas._invoke.cause import Cause
+from pyfaas._invoke.outbox import Outbox, accept_for
 from pyfaas._payload import encode_event
 from pyfaas._stores.database import Job, Transaction
 from pyfaas._stores.queue import Message

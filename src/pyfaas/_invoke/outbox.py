@@ -15,9 +15,10 @@ import hashlib
 import json
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyfaas import _shapes, limits
+from pyfaas._invoke.cause import NOBODY, Cause
 from pyfaas._invoke.ids import new_id
 from pyfaas._language.transform import Change, compile_transform
 from pyfaas._payload import encode_event
@@ -30,22 +31,6 @@ from pyfaas.errors import PayloadTooLarge
 from pyfaas.resources import Bus, Handle, Publication, Put, Queue, Sending, Topic
 
 Deliver = Callable[[Mapping], bytes]
-
-
-class Cause(NamedTuple):
-    """What led to a message: so many functions one after the other, of which the last had this request."""
-
-    hops: int = 0
-    caller: bytes | None = None
-
-    def noted(self) -> dict[str, Any]:
-        """Give what is kept of it beside a message's body."""
-        if self.caller is None:
-            return {"hops": self.hops} if self.hops else {}
-        return {"hops": self.hops, "caller": self.caller.hex()}
-
-
-NOBODY = Cause()
 
 
 class Outbox:

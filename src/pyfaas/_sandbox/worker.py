@@ -65,6 +65,7 @@ class Worker:
         self.calling = _thread.allocate_lock()  # for the wire, where other threads of the handler may call the host
         self.sequence = 0  # of the invocation that is going on, where it may call
         self.calls = 0
+        self.result: bytes | None = None
         self.early: list[protocol.Invocation] = []  # came while a call waited for its result
 
     def prepare(self) -> None:
@@ -172,14 +173,29 @@ class Worker:
             if not self.sequence or self.forked or os.getpid() != self.pid:
                 raise InvokeError("the host can be called while an invocation runs, by the process that runs it")
             self.calls += 1
-            number = self.calls
-            self.wire.sendall(protocol.answer_frame(protocol.CALL, self.sequence, 0.0, 0.0, number, payload))
-            while True:
-                for frame in self._first_frames():
-                    if frame.kind != protocol.RESULT:
-                        self.early.append(frame)
-                    elif frame.budget == number:  # else of a call that an exception broke off
-                        return bytes(frame.payload)
+            self.result = None
+            frame = protocol.answer_frame(protocol.CALL, self.sequence, 0.0, 0.0, self.calls, payload)
+            self._undisturbed(self.wire.sendall, frame)
+            while self.result is None:
+                select.select([self.wire], [], [])  # here, and nowhere else, a handler of a signal may break it off
+                self._undisturbed(self._take_in)
+            return self.result
+
+    @staticmethod
+    def _undisturbed(do: Callable[..., Any], *arguments: Any) -> None:
+        """Do it without handlers of signals in between, which may raise, and leave half of a frame behind."""
+        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+        try:
+            do(*arguments)
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+
+    def _take_in(self) -> None:
+        for frame in self._rest_of_event():
+            if frame.kind != protocol.RESULT:
+                self.early.append(frame)
+            elif frame.budget == self.calls:  # else of a call that was broken off
+                self.result = bytes(frame.payload)
 
     # -- init ----------------------------------------------------------------------------------------------------------
 

@@ -19,9 +19,10 @@ from typing import Any
 
 from pyfaas import _clock, _shapes
 from pyfaas._invoke.attempts import House
+from pyfaas._invoke.cause import NOBODY
 from pyfaas._invoke.dispatch import Run, Source
 from pyfaas._invoke.ids import new_id
-from pyfaas._invoke.outbox import NOBODY, accept_for
+from pyfaas._invoke.outbox import accept_for
 from pyfaas._language import schedules as language
 from pyfaas._payload import encode_event
 from pyfaas._stores import schedules
