@@ -63,7 +63,8 @@ class Worker:
         self.forked = False  # this is a child that the handler forked
         self.orphans = Orphans()
         self.calling = _thread.allocate_lock()  # for the wire, where other threads of the handler may call the host
-        self.sequence = 0  # of the invocation that is going on, where it may call
+        self.current = 0  # the sequence of the invocation that is going on, where it may call
+        self.sequence = 0  # the same, as long as its handler runs
         self.calls = 0
         self.result: bytes | None = None
         self.early: list[protocol.Invocation] = []  # came while a call waited for its result
@@ -131,7 +132,10 @@ class Worker:
             frames = self._fork_sandboxes()  # comes back in each of them
             wanted.update(pickle.loads(frames.pop(0).payload))  # noqa: S301 - likewise
             handler = self._answered(time.monotonic(), self._restore, handler, wanted)
-        call = self._make_call(handler, wanted)
+        if wanted["granted_calls"]:
+            call = self._with_calls(self._make_call(self._among_calls(handler), wanted))
+        else:
+            call = self._make_call(handler, wanted)
         recv, receive = self.wire.recv, self.peer.receive
         while True:
             for frame in frames:
@@ -180,6 +184,30 @@ class Worker:
                 select.select([self.wire], [], [])  # here, and nowhere else, a handler of a signal may break it off
                 self._undisturbed(self._take_in)
             return self.result
+
+    def _among_calls(self, handler: Callable[[Any, Context], Any]) -> Callable[[Any, Context], Any]:
+        """Let the handler call the host as long as it runs, and let nobody else."""
+
+        def handle(event: Any, context: Context) -> Any:
+            self.sequence = self.current
+            try:
+                return handler(event, context)
+            finally:
+                if not self.forked:
+                    with self.calling:  # what a thread of the handler has begun comes to its end
+                        self.sequence = 0
+
+        return handle
+
+    def _with_calls(self, call: Callable[[protocol.Invocation], None]) -> Callable[[protocol.Invocation], None]:
+        """Note which invocation calls; drop the results of calls that were broken off."""
+
+        def note(frame: protocol.Invocation) -> None:
+            if frame.kind == protocol.INVOKE:
+                self.current = frame.sequence
+                call(frame)
+
+        return note
 
     @staticmethod
     def _undisturbed(do: Callable[..., Any], *arguments: Any) -> None:
@@ -309,7 +337,7 @@ class Worker:
         self, handler: Callable[[Any, Context], Any], wanted: dict[str, Any]
     ) -> Callable[[protocol.Invocation], None]:
         """Bind what every invocation needs, once."""
-        output, wire, may_call = self.output, self.wire, bool(wanted["granted_calls"])
+        output, wire = self.output, self.wire
         monotonic = time.monotonic
         backstop = CpuBackstop(wanted["cpu_seconds"])
         template = Context(
@@ -324,12 +352,8 @@ class Worker:
             started_at = monotonic()
             if started_at >= backstop.due_at:
                 backstop.arm(started_at)
-            if frame.kind != protocol.INVOKE:
-                return  # the result of a call that an exception broke off
             context = context_for_call(template, request_id, started_at + budget)
             output.begin(context)
-            if may_call:
-                self.sequence = sequence
             kind = protocol.VALUE
             try:
                 payload = encode_result(handler(decode_event(event), context))
@@ -337,9 +361,6 @@ class Worker:
                 kind, payload = protocol.ERROR, self._failure(error)
             if self.forked:
                 os._exit(0)  # a child that the handler forked came back from it
-            if may_call:
-                with self.calling:  # what a thread of the handler has begun comes to its end
-                    self.sequence = 0
             header = protocol.answer_header(
                 kind, sequence, started_at, monotonic() - started_at, output.end(), len(payload)
             )
