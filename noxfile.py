@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 DEMO = "docs/examples/stdlib_census.py"
+MAILROOM = "docs/examples/mailroom.py"
 
 # Whoever set these meant another interpreter, or another place to install to.
 for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "PIP_USER", "PIP_TARGET", "PIP_PREFIX"):
@@ -211,6 +212,12 @@ def bench(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     install(session)
     session.run("python", DEMO, *session.posargs)
+
+
+@nox.session
+def mailroom(session: nox.Session) -> None:
+    install(session)
+    session.run("python", MAILROOM, *session.posargs)
 
 
 @nox.session

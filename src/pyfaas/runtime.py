@@ -53,6 +53,7 @@ if sys.platform != "win32":
 
 if TYPE_CHECKING:
     from pyfaas._sources.opened import EventSourceMapping
+    from pyfaas._stores.queue import Waiting
 
 Event = TypeVar("Event")
 Result = TypeVar("Result")
@@ -378,6 +379,15 @@ class Runtime:
     async def await_(self, request_id: str, timeout: float | None = None) -> Submission | None:
         """Do what ``wait`` does from async code."""
         return await run_async(self._later().wait(request_id, timeout))
+
+    def backlog(self) -> dict[str, Waiting]:
+        """
+        Tell what waits in the store, by where: ``{"queue/orders": ..., "function/charge": ...}``.
+
+        Of each the messages, or events, that are ``due``, ``leased`` (being worked on, or failed and hidden) and
+        ``delayed`` (also until the next attempt). It looks at each of them, so of a million it takes a while.
+        """
+        return self._later().backlog()  # type: ignore[no-any-return]
 
     def is_settled(self) -> bool:
         """Tell whether all that was accepted so far, and is due by the clock, is done."""

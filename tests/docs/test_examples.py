@@ -7,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from support import SOURCE
 
 CENSUS = Path(__file__).parents[2] / "docs" / "examples" / "stdlib_census.py"
+
+MAILROOM = CENSUS.with_name("mailroom.py")
 
 FILES = {
     b"good.py": b"def f(a):\n    return 1 if a and a > 2 else 2\n\n\nclass C:\n    def g(self): ...\n",
@@ -58,3 +62,31 @@ def test_the_census_counts_what_parses_names_what_does_not_and_outlives_the_four
     assert sum("nothing of it alive" in line for line in lines) == len(MISCHIEF)
     assert any(line.startswith("daemon: process") for line in lines)
     assert max(map(len, ran.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("count", "killed_at"),
+    [pytest.param(200, "[]", id="once"), pytest.param(1000, "[0.3, 0.6]", id="twice", marks=pytest.mark.long)],
+)
+def test_the_mailroom_accounts_for_every_message(count: int, killed_at: str, tmp_path: Path) -> None:
+    """Of a host that is killed the leases take half a minute to end: that is for the longer form."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", str(MAILROOM), str(count)],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(SOURCE),
+            "MAILROOM": str(tmp_path),
+            "MAILROOM_KILLED_AT": killed_at,
+        },
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
+    assert ran.stderr == ""
+    lines = [" ".join(line.split()) for line in ran.stdout.splitlines()]
+    assert f"archived {count - 3:,} each as it came: yes" in lines
+    assert "lost 0" in lines
+    assert lines[-1] == "every message is accounted for"

@@ -54,13 +54,21 @@ class Attempts(Source):
         self.function = function
         self.queue = of
         self._house = house
+        self._starved = False
 
     def __str__(self) -> str:
         return f"what was submitted to {self.function.name!r}"
 
     async def look(self, runs: int) -> list[Run]:
-        """Lease what is due, as much as there is room for."""
+        """Lease what is due, as much as there is room for; more than ``reserved_concurrency`` would be refused."""
+        reserved = self.function.options.reserved_concurrency
         room = min(runs, CLAIMED_AT_ONCE)
+        if reserved:
+            room = min(room, reserved - self.running)
+            self._starved = room <= 0
+            if self._starved:
+                self.due_at = math.inf  # until a run ends
+                return []
 
         def job(transaction: Transaction) -> list[Message]:
             return queue.claim(transaction, self.queue, room, LEASE_SECONDS, _KEEP_ALL).messages
@@ -69,7 +77,14 @@ class Attempts(Source):
         return [Run(self, self.queue, [message], partial(self._attempt, message)) for message in messages]
 
     async def _attempt(self, message: Message) -> None:
-        """Run an event once, and note what came of it."""
+        try:
+            await self._attempt_once(message)
+        finally:
+            if self._starved:
+                self.due_at = 0.0
+
+    async def _attempt_once(self, message: Message) -> None:
+        """Run an event, and note what came of it."""
         options, noted = self.function.options, message.attributes
         over = retries.before(
             self._age(message), options.max_event_age, options.reserved_concurrency, noted.get("hops", 0)

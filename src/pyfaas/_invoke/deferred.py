@@ -173,6 +173,11 @@ class Deferred:
             for later in [one for raw_id in woken for one in self._waiting.pop(raw_id, [])]:
                 later.grant(later)
 
+    def backlog(self) -> dict[str, queue.Waiting]:
+        """Tell what waits, by where."""
+        found = run_blocking(self.database.write(queue.count_each, durable=False))
+        return {name.replace("async/", "function/", 1): counts for name, counts in found.items()}
+
     def is_settled(self) -> bool:
         """Tell whether nothing is left to do of what was accepted so far, and is due."""
         run_blocking(self.database.write(lambda _: None, durable=False))  # who waits for what came before was told

@@ -68,7 +68,9 @@ class QueueSource(Source):
     async def look(self, runs: int) -> list[Run]:
         """Claim as much as there are pollers for, and begin the batches that are full, or have waited long enough."""
         now, size = self._house.database.now(), self.trigger.size
-        free = min(runs, self._pollers.allowed(now, self.running) - self.running)
+        reserved = self.function.options.reserved_concurrency
+        most = self._pollers.allowed(now, self.running)
+        free = min(runs, (most if not reserved else min(most, reserved)) - self.running)
         self._starved = free <= 0
         if self._starved:
             self.due_at = self._pollers.more_at(now)

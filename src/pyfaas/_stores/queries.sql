@@ -53,6 +53,11 @@ SELECT count(*) FILTER (WHERE due_at <= :now), count(*) FILTER (WHERE due_at > :
     count(*) FILTER (WHERE due_at > :now AND lease = 0)
 FROM message WHERE queue = :queue;
 
+-- count_each: Tell how many messages of each queue are due, leased, and delayed.
+SELECT name, count(*) FILTER (WHERE due_at <= :now), count(*) FILTER (WHERE due_at > :now AND lease != 0),
+    count(*) FILTER (WHERE due_at > :now AND lease = 0)
+FROM message JOIN queue ON queue.id = queue GROUP BY queue;
+
 -- count_all: Tell how many messages there are in all queues.
 SELECT count(*) FROM message;
 
