@@ -45,7 +45,9 @@ if TYPE_CHECKING:
         TimedOut,
     )
     from pyfaas.functions import Function, function
-    from pyfaas.resources import Bus, Queue, Topic, bus, queue, topic
+    from pyfaas.resources.buses import Bus, bus
+    from pyfaas.resources.queues import Queue, queue
+    from pyfaas.resources.topics import Topic, topic
     from pyfaas.runtime import Runtime
     from pyfaas.triggers import schedule
 
@@ -53,7 +55,9 @@ __version__ = "0.1.0.dev0"
 
 _HOMES = {
     "pyfaas.functions": ("Function", "function"),
-    "pyfaas.resources": ("Bus", "Queue", "Topic", "bus", "queue", "topic"),
+    "pyfaas.resources.buses": ("Bus", "bus"),
+    "pyfaas.resources.queues": ("Queue", "queue"),
+    "pyfaas.resources.topics": ("Topic", "topic"),
     "pyfaas._sources.opened": ("EventSourceMapping",),
     "pyfaas.runtime": ("Runtime",),
     "pyfaas.triggers": ("schedule",),
@@ -140,7 +144,7 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'pyfaas' has no attribute {name!r}")
-    if home in ("pyfaas.functions", "pyfaas.resources", "pyfaas.runtime"):
+    if home.startswith(("pyfaas.functions", "pyfaas.resources", "pyfaas.runtime")):
         from pyfaas import _port
 
         _port.provide_default(_default_runtime)
