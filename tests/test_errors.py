@@ -23,6 +23,8 @@ TREE = {
     "Throttled": "InvokeError",
     "FunctionNotFound": "InvokeError",
     "AccessDenied": "InvokeError",
+    "AlreadyInProgress": "InvokeError",
+    "PayloadMismatch": "InvokeError",
     "EventExpired": "InvokeError",
     "FunctionError": "PyfaasError",
     "HandlerFailed": "FunctionError",

@@ -14,7 +14,8 @@ from support import SOURCE, output_of
 
 NAMES = {
     "AccessDenied", "BadResponse", "Bus", "CannotConfine", "ConfigurationError", "Context", "EngineUnavailable",
-    "EventSourceMapping", "Queue", "Topic", "bus", "queue", "schedule", "topic",
+    "AlreadyInProgress", "EventSourceMapping", "Idempotency", "PayloadMismatch", "Queue",
+    "Topic", "bus", "queue", "schedule", "topic",
     "EventExpired", "FixedTime", "Function", "FunctionError", "FunctionNotFound", "FunctionStatistics",
     "GreedyDual", "HandlerFailed", "Holding", "HostError", "HybridHistogram", "InitFailed", "InternalError",
     "InvalidEvent", "InvokeError", "OutOfMemory", "Outcome", "PayloadTooLarge", "PyfaasError", "Report", "Runtime",

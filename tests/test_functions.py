@@ -276,7 +276,9 @@ async def test_its_async_verbs_do_too() -> None:
 
 
 @pytest.mark.parametrize("verb", ["invoke", "submit"])
-def test_a_sandbox_may_not_call_yet_and_is_told_what_grant_it_would_need(session_runtime: Runtime, verb: str) -> None:
+def test_a_sandbox_may_not_call_what_was_not_granted_and_is_told_what_grant_it_needs(
+    session_runtime: Runtime, verb: str
+) -> None:
     @function
     def outer(event: str) -> str:
         try:
@@ -286,7 +288,7 @@ def test_a_sandbox_may_not_call_yet_and_is_told_what_grant_it_would_need(session
         return "it ran"
 
     told = session_runtime.invoke(outer, verb)
-    assert told.startswith(f"AccessDenied: 'outer' may not {verb} 'echo'")
+    assert told.startswith(f"AccessDenied: 'outer' may not {verb} function 'echo'")
     assert f"allow=[echo.{verb}]" in told
 
 

@@ -61,6 +61,7 @@ WRONG: list[tuple[str, list[Any], str]] = [
     ("on_success", [7], "must be a function, a queue with fifo=False, a topic, a bus, or None"),
     ("on_failure", ["queue"], "must be a function, a queue with fifo=False, a topic, a bus, or None"),
     ("dead_letter", ["queue"], "must be a queue with fifo=False, a topic, or None"),
+    ("idempotency", [7], 'must be a JMESPath expression such as "order_id", an Idempotency(...), or None'),
     ("layers", ["layer", None], "must be a list"),
     ("tenant_isolated", [None, "yes"], "must be True or False"),
     ("fresh", [None, 1], "must be True or False"),
@@ -99,7 +100,6 @@ def test_a_value_within_its_range_is_kept(field: str, value: Any) -> None:
 
 
 LATER: dict[str, Any] = {
-    "idempotency": "key",
     "layers": ["layer"],
 }
 

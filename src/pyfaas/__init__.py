@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyfaas.context import Context
     from pyfaas.errors import (
         AccessDenied,
+        AlreadyInProgress,
         BadResponse,
         CannotConfine,
         ConfigurationError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         InvalidEvent,
         InvokeError,
         OutOfMemory,
+        PayloadMismatch,
         PayloadTooLarge,
         PyfaasError,
         SandboxDied,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         TimedOut,
     )
     from pyfaas.functions import Function, function
+    from pyfaas.idempotency import Idempotency
     from pyfaas.resources.buses import Bus, bus
     from pyfaas.resources.queues import Queue, queue
     from pyfaas.resources.topics import Topic, topic
@@ -61,6 +64,7 @@ _HOMES = {
     "pyfaas._sources.opened": ("EventSourceMapping",),
     "pyfaas.runtime": ("Runtime",),
     "pyfaas.triggers": ("schedule",),
+    "pyfaas.idempotency": ("Idempotency",),
     "pyfaas.context": ("Context",),
     "pyfaas._records": ("Outcome", "Report", "Submission"),
     "pyfaas._pool.keepalive": ("FixedTime", "GreedyDual"),
@@ -69,6 +73,7 @@ _HOMES = {
     "pyfaas._confine.plan": ("Holding",),
     "pyfaas.errors": (
         "AccessDenied",
+        "AlreadyInProgress",
         "BadResponse",
         "CannotConfine",
         "ConfigurationError",
@@ -83,6 +88,7 @@ _HOMES = {
         "InvalidEvent",
         "InvokeError",
         "OutOfMemory",
+        "PayloadMismatch",
         "PayloadTooLarge",
         "PyfaasError",
         "SandboxDied",
@@ -95,6 +101,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AccessDenied",
+    "AlreadyInProgress",
     "BadResponse",
     "Bus",
     "CannotConfine",
@@ -113,12 +120,14 @@ __all__ = [
     "Holding",
     "HostError",
     "HybridHistogram",
+    "Idempotency",
     "InitFailed",
     "InternalError",
     "InvalidEvent",
     "InvokeError",
     "OutOfMemory",
     "Outcome",
+    "PayloadMismatch",
     "PayloadTooLarge",
     "PyfaasError",
     "Queue",

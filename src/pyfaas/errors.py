@@ -9,6 +9,8 @@ Everything that pyfaas raises, sorted by who must act.
     │   ├── Throttled                     no permit was free
     │   ├── FunctionNotFound              this runtime does not serve that function
     │   ├── AccessDenied                  a handler asked for what ``allow=`` does not grant
+    │   ├── AlreadyInProgress             one with the same idempotency key runs
+    │   ├── PayloadMismatch               one with the same idempotency key said something else
     │   └── EventExpired                  it waited longer than it may
     ├── FunctionError                     the function failed; the host is fine
     │   ├── HandlerFailed                 it raised
@@ -83,6 +85,14 @@ class FunctionNotFound(InvokeError):
 
 class AccessDenied(InvokeError):
     """A handler asked for something that its function's ``allow=`` does not grant."""
+
+
+class AlreadyInProgress(InvokeError):
+    """Another invocation with the same idempotency key is running; its result will be there when it is done."""
+
+
+class PayloadMismatch(InvokeError):
+    """An event with the same idempotency key was run, and said something else."""
 
 
 class EventExpired(InvokeError):

@@ -341,7 +341,10 @@ def function(handler: Any = None, /, **options: Any) -> Any:
     - ``allow``: what the handler may do from inside its sandbox: ``[orders.send, receipts.publish, shop.put_event,
       other.invoke, other.submit]``, or names such as ``"function:walk:submit"``
 
-    ``idempotency, layers`` are checked, and refused as not available yet.
+    - ``idempotency``: a JMESPath expression for the key of an event, or an ``Idempotency``: an event whose key was seen
+      gets the result of the first one (as with Powertools for AWS Lambda; ``pip install pyfaas[idempotency]``)
+
+    ``layers`` is checked, and refused as not available yet.
 
     Raises ConfigurationError naming the field, the value and what would be right.
     """
@@ -381,12 +384,12 @@ def _declare(options: dict[str, Any], handler: Any, /) -> Function[Any, Any]:
     return made
 
 
-_OF_HANDLES = ("trigger", "allow", "on_success", "on_failure", "dead_letter")
+_OF_HANDLES = ("trigger", "allow", "on_success", "on_failure", "dead_letter", "idempotency")
 
 
 def _with_handles(options: dict[str, Any]) -> dict[str, Any]:
     """Look at the options that name handles; make triggers of what stands after ``trigger=``."""
-    if not any(options.get(name) for name in _OF_HANDLES):
+    if all(options.get(name) in (None, (), []) for name in _OF_HANDLES):
         return options
     from pyfaas.grants import checked_grants
     from pyfaas.resources import check_dead_letter, check_destination
@@ -397,6 +400,10 @@ def _with_handles(options: dict[str, Any]) -> dict[str, Any]:
             check_destination(name, options[name])
     if options.get("dead_letter") is not None:
         check_dead_letter("dead_letter", options["dead_letter"])
+    if options.get("idempotency") is not None:
+        from pyfaas.idempotency import checked_idempotency
+
+        options = {**options, "idempotency": checked_idempotency(options["idempotency"])}
     triggers = checked_triggers(options.get("trigger"), options.get("timeout", Options.timeout))
     return {**options, "trigger": triggers, "allow": checked_grants(options.get("allow", ()))}
 

@@ -225,7 +225,6 @@ class Options:
     # What is checked like the others and has no machinery yet.
     LATER: ClassVar[frozenset[str]] = frozenset(
         {
-            "idempotency",
             "layers",
         }
     )

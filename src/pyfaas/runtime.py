@@ -43,7 +43,8 @@ from pyfaas.resources import Handle
 if sys.platform != "win32":
     from pyfaas._confine.plan import Holding, missing
     from pyfaas._invoke.calls import Calls
-    from pyfaas._invoke.direct import Ending, invoke, run
+    from pyfaas._invoke.direct import invoke, run
+    from pyfaas._invoke.ending import Ending
     from pyfaas._invoke.stream import AsyncStream, BlockingStream, Pipeline
     from pyfaas._pool.policy import Shelf
     from pyfaas._pool.pool import Pool, pools
@@ -158,6 +159,7 @@ class Runtime:
                     confinement=self._confinement,
                 )
                 self._pool.calls_back = Calls(self._later)
+                self._pool.once = self._once
                 if self._store is not None or any(one.options.trigger for one in self._functions_now()):
                     self._open_store()
                 self._state = "open"
@@ -278,6 +280,8 @@ class Runtime:
     def invoke(self, function: Function[Event, Result], event: Event, *, tenant: str | None = None) -> Result:
         """Run the function and wait for its result; see ``Function.invoke``."""
         shelf = self._shelf(function, tenant)
+        if shelf.idempotent:
+            return _value_of(run_blocking(run(self._pool, shelf, encode_event(event), bare=True)))  # type: ignore[no-any-return]
         return invoke(self._pool, shelf, encode_event(event))  # type: ignore[return-value]
 
     async def ainvoke(self, function: Function[Event, Result], event: Event, *, tenant: str | None = None) -> Result:
@@ -435,10 +439,17 @@ class Runtime:
         self._later()
         return self._sources.mappings()  # type: ignore[no-any-return]
 
+    def _once(self, shelf: Shelf, payload: bytes, raw_id: bytes, go: Callable[[], Trip[Ending]]) -> Trip[Ending]:
+        from pyfaas._invoke.once import run_once  # with what stores need
+
+        return run_once(self._later(), shelf, payload, raw_id, go)
+
     def _pipeline(self, function: Function[Any, Any], events: Any, tenant: str | None, *, bare: bool) -> Pipeline:
         if not isinstance(events, (Iterable, AsyncIterable)):
             raise InvalidEvent(f"events={events!r}: must be an iterable of events")
         shelf = self._shelf(function, tenant)
+        if shelf.idempotent:
+            raise ConfigurationError(f"{function.name!r} has idempotency=: map sends ahead; use invoke, or submit")
         return Pipeline(self._pool, shelf, events, bare=bare)
 
     def _shelf(self, function: Function[Any, Any], tenant: str | None) -> Shelf:

@@ -42,10 +42,19 @@ def only_these_handles() -> Iterator[None]:
     resources.fed.clear()
 
 
-@pytest.fixture(params=["memory", "file"])
-def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]:
-    with Runtime(store=tmp_path / "s" if request.param == "file" else None, drain=0) as opened:
+@pytest.fixture(scope="module")
+def module_runtime() -> Iterator[Runtime]:
+    with Runtime(drain=0) as opened:
         yield opened
+
+
+@pytest.fixture
+def runtime(module_runtime: Runtime) -> Iterator[Runtime]:
+    """One for all of them: each leaves its queues empty."""
+    yield module_runtime
+    settle(module_runtime)
+    orders.purge()
+    steps.purge()
 
 
 def refusal(of: Function[Any, Any], event: Any = None) -> str:

@@ -380,6 +380,31 @@ def test_a_pause_outlives_the_host_and_reaches_others(tmp_path: Path, got: Path)
         wait_for(got, 1)
 
 
+def test_a_pause_gives_back_what_waits_for_its_batch(got: Path, clock: ManualClock) -> None:
+    orders = queue("orders", visibility=600)
+    with Runtime([recorder(got, trigger=orders.batches(size=2, window=300))], clock=clock) as runtime:
+        orders.send("1")
+        wait_until(lambda: orders.statistics() == Waiting(0, 1, 0))
+        (mapping,) = runtime.mappings()
+        mapping.pause()
+        wait_until(lambda: orders.statistics() == Waiting(1, 0, 0))
+        mapping.resume()
+        orders.send("2")
+        wait_for(got, 1)
+    assert sorted(flat(got)) == ["1", "2"]
+
+
+def test_a_mapping_that_is_removed_takes_no_more(got: Path) -> None:
+    orders = queue("orders")
+    with Runtime([recorder(got, trigger=orders)]) as runtime:
+        (mapping,) = runtime.mappings()
+        mapping.remove()
+        assert runtime.mappings() == []
+        orders.send("1")
+        settle(runtime)
+        assert orders.statistics() == Waiting(1, 0, 0)
+
+
 def test_a_mapping_is_changed_while_it_runs(got: Path) -> None:
     orders = queue("orders")
     with Runtime([recorder(got, trigger=orders.batches(size=1))]) as runtime:

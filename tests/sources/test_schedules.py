@@ -280,6 +280,17 @@ def test_a_paused_schedule_is_not_made_up_for(got: Path, clock: ManualClock) -> 
     assert times(got) == [at(BEGIN + timedelta(minutes=20))]
 
 
+def test_a_schedule_that_is_removed_is_over(got: Path, clock: ManualClock) -> None:
+    function = recorder(got, trigger=schedule("rate(10 minutes)"))
+    with Runtime([function], clock=clock) as runtime:
+        (mapping,) = runtime.mappings()
+        mapping.remove()
+        clock.advance(3600)
+        settle(runtime)
+        assert function.schedules() == {}
+    assert events(got) == []
+
+
 def test_a_schedule_is_changed_while_it_runs(got: Path, clock: ManualClock) -> None:
     with Runtime([recorder(got, trigger=schedule("rate(10 minutes)", name="s"))], clock=clock) as runtime:
         (mapping,) = runtime.mappings()

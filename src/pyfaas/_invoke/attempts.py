@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyfaas._invoke import retries
 from pyfaas._invoke.destinations import SUCCESS, End, telling
-from pyfaas._invoke.direct import Ending, run
+from pyfaas._invoke.direct import run
 from pyfaas._invoke.dispatch import CLAIMED_AT_ONCE, LEASE_SECONDS, Run, Source, claim
+from pyfaas._invoke.ending import Ending
 from pyfaas._invoke.outbox import Outbox
 from pyfaas._invoke.retries import Again, Over
 from pyfaas._records import error_of
@@ -25,7 +26,7 @@ from pyfaas._stores.database import Database, Transaction
 from pyfaas._stores.queue import Message, Queue
 from pyfaas._waits import run_async
 from pyfaas.context import request_id_text
-from pyfaas.errors import PyfaasError, tell_of
+from pyfaas.errors import PayloadMismatch, PyfaasError, tell_of
 from pyfaas.functions import Function
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ class Attempts(Source):
         messages = await claim(self._house.database, self, self.queue, job)
         return [Run(self, self.queue, [message], partial(self._attempt, message)) for message in messages]
 
+    def next_due(self, transaction: Transaction) -> float:
+        """Tell when something is due."""
+        due_at = queue.next_due(transaction, self.queue)
+        return math.inf if due_at is None else due_at
+
     async def _attempt(self, message: Message) -> None:
         try:
             await self._attempt_once(message)
@@ -98,6 +104,8 @@ class Attempts(Source):
         except PyfaasError as error:  # refused: there is no permit, or this machine cannot
             refusals = noted.get("refusals", 0) + 1
             decided = retries.after_refusal(refusals, self._age(message), options.max_event_age)
+            if isinstance(error, PayloadMismatch):  # that will not change
+                decided = Over(retries.RETRIES_EXHAUSTED)
             await self._go_on(message, decided, error, {**noted, "refusals": refusals})
             return
         noted = {**noted, "attempts": noted.get("attempts", 0) + 1, "refusals": 0}

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyfaas import limits
 from pyfaas._invoke.cause import Cause
-from pyfaas._invoke.direct import Ending, run
+from pyfaas._invoke.direct import run
+from pyfaas._invoke.ending import Ending
 from pyfaas._payload import decode_result, encode_result
 from pyfaas._sandbox.port import FAILED, HEAD, OK, denied
 from pyfaas._sandbox.protocol import ProtocolError

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from functools import partial
 from time import monotonic
-from typing import NamedTuple
+from typing import TypeAlias
 
 from pyfaas import limits
 from pyfaas._invoke import verdicts
+from pyfaas._invoke.ending import Ending
 from pyfaas._invoke.ids import new_id
 from pyfaas._payload import decode_result
 from pyfaas._pool.policy import Shelf
@@ -31,14 +32,8 @@ from pyfaas.errors import FunctionError, HostError, PyfaasError
 
 FRESH_TRIES = 3
 
-
-class Ending(NamedTuple):
-    """How one invocation ended: with a value, or with an error."""
-
-    value: object
-    payload: bytes
-    error: FunctionError | None
-    facts: Facts | None
+# A sandbox that was taken for a call, its id, and what was heard so far.
+Begun: TypeAlias = "tuple[Sandbox | None, bytes, Heard | None]"
 
 
 def invoke(pool: Pool, shelf: Shelf, payload: bytes) -> object:
@@ -91,17 +86,27 @@ def run(
     payload: bytes,
     *,
     bare: bool,
-    begun: tuple[Sandbox | None, bytes, Heard | None] | None = None,
+    begun: Begun | None = None,
     hops: int = 0,
     patient: bool = True,
 ) -> Trip[Ending]:
     """
-    Run one invocation.
+    Run one invocation; where the function is idempotent, unless it has been.
 
     ``bare``: the caller wants the value and nothing else; without, it gets the facts as well. ``begun``: a sandbox that
     was taken for it, its id, and what was heard so far. ``hops``: how many functions one after the other led to it.
     ``patient``: whether it may wait for a permit, where the runtime lets calls wait.
     """
+    if shelf.idempotent and pool.once is not None:
+        begun = begun or (None, new_id(), None)
+        go = partial(_run, pool, shelf, payload, bare=False, begun=begun, hops=hops, patient=patient)
+        return pool.once(shelf, payload, begun[1], go)  # type: ignore[no-any-return]
+    return _run(pool, shelf, payload, bare=bare, begun=begun, hops=hops, patient=patient)
+
+
+def _run(
+    pool: Pool, shelf: Shelf, payload: bytes, *, bare: bool, begun: Begun | None, hops: int, patient: bool
+) -> Trip[Ending]:
     sandbox, raw_id, heard = begun or (None, new_id(), None)
     began_at = 0.0
     suppressed = False

@@ -20,6 +20,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -72,8 +73,12 @@ class Source:
     def close(self) -> None:
         """Let go of what it holds; it is looked at no more."""
 
-    def waiting(self) -> list[tuple[Queue, Message]]:
-        """List what was claimed and has not begun."""
+    def next_due(self, transaction: Transaction) -> float:
+        """Tell when to look, as the store has it; infinity where there is nothing."""
+        raise NotImplementedError
+
+    def drop(self) -> list[tuple[Queue, Message]]:
+        """Let go of what was claimed and has not begun, for others to have it."""
         return []
 
 
@@ -97,6 +102,10 @@ async def claim(database: Database, source: Source, of: Queue, job: Callable[[Tr
     claimed, due_at = await run_async(database.write(claim_and_ask, durable=False))
     source.due_at = min(source.due_at, math.inf if due_at is None else due_at)
     return claimed
+
+
+def _put_back(transaction: Transaction, of: Queue, messages: list[Message]) -> None:
+    queue.put_back(transaction, of, messages)
 
 
 class Dispatch:
@@ -137,6 +146,7 @@ class Dispatch:
             self._sources = [one for one in self._sources if one is not source]
             self._by_queue[queue_id] = [one for one in self._by_queue.get(queue_id, ()) if one is not source]
             source.served = False
+        self._in_loop(lambda: self._let_go(source))
 
     def beside(self, do: Callable[[], Awaitable[None]]) -> None:
         """Have something done in the loop, beside everything else; what is not done when it ends is cancelled."""
@@ -231,6 +241,14 @@ class Dispatch:
             self._loop.remove_reader(descriptor)
         for source in self._sources:
             source.close()
+
+    def _let_go(self, source: Source) -> None:
+        """Nobody waits for that: if it fails, the leases end some time."""
+        of: dict[Queue, list[Message]] = {}
+        for from_queue, message in source.drop():
+            of.setdefault(from_queue, []).append(message)
+        for from_queue, messages in of.items():
+            self._database.put(partial(_put_back, of=from_queue, messages=messages), durable=False)
 
     def _note(self, queues: dict[int, float]) -> None:
         """In some queues something comes due."""
@@ -331,7 +349,7 @@ class Dispatch:
     async def _give_back(self) -> None:
         """Let others have, at once, what was claimed and not finished."""
         held = [(run.queue, message) for run in self._runs for message in run.messages]
-        held += [one for source in self._sources for one in source.waiting()]
+        held += [one for source in self._sources for one in source.drop()]
         await self._with_each(held, queue.put_back)
         self._runs.clear()
 
@@ -345,6 +363,14 @@ class Dispatch:
             with contextlib.suppress(StoreUnavailable):  # then they are run twice
                 job = self._database.write(lambda one: [do(one, *each) for each in of.items()], durable=False)
                 await run_async(job)
+
+    def _news(self, transaction: Transaction, *, version: int | None) -> tuple[int, dict[int, float]]:
+        """Tell whether another host has written, and if so, when something is due in our queues."""
+        found = transaction.version()
+        due: dict[int, float] = {}
+        for queue_id, sources in tuple(self._by_queue.items()) if found != version else ():
+            due[queue_id] = min((source.next_due(transaction) for source in sources[:1]), default=math.inf)
+        return found, due
 
     async def _look_for_others(self, log: str) -> None:
         """Notice what other hosts put into the store, or finished: at once where the kernel tells of it."""
@@ -360,10 +386,12 @@ class Dispatch:
         try:
             while True:
                 with contextlib.suppress(StoreUnavailable):
-                    found = await run_async(self._database.write(lambda one: one.version(), durable=False))
+                    found, due = await run_async(
+                        self._database.write(partial(self._news, version=version), durable=False)
+                    )
                     if found != version:
                         version = found
-                        self._note(dict.fromkeys(self._by_queue, 0.0))
+                        self._note(due)
                         await self._others()
                 if descriptor < 0:
                     await anyio.sleep(POLL_SECONDS)

@@ -22,7 +22,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import attrs
 
 from pyfaas import limits
-from pyfaas._invoke.direct import Ending, ending_of, mourned, read_answer, run
+from pyfaas._invoke.direct import ending_of, mourned, read_answer, run
+from pyfaas._invoke.ending import Ending
 from pyfaas._invoke.ids import new_id
 from pyfaas._payload import encode_event
 from pyfaas._pool.policy import Shelf

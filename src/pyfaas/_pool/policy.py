@@ -60,6 +60,7 @@ class Shelf:
     floor: int = 0  # provisioned: so many stay, however long idle
     tenant: str | None = None
     most_calls: int | None = None  # of one sandbox
+    idempotent: bool = False  # its events have keys
     counts: Counts = attrs.field(factory=Counts)
     idle: list[Any] = attrs.field(factory=list)
     live: int = 0

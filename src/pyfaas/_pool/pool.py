@@ -53,6 +53,7 @@ class Pool:
         self.provisioning: set[Function[Any, Any]] = set()  # somebody waits for them, and will tell what goes wrong
         self._wait_when_full = when_full == "wait"
         self.calls_back: Any = None  # serves what sandboxes ask for
+        self.once: Any = None  # runs the events of idempotent functions
         self.lock = threading.Lock()
         self.templates = Templates(self, strict=confinement == "strict")
         self.supply = Supply(confinement, self.check_open, self._wake_watch, self._drop_idle_of)
@@ -99,6 +100,7 @@ class Pool:
                 )
             shelf.handler = handler
             shelf.most_calls = 1 if options.fresh else options.max_invocations
+            shelf.idempotent = options.idempotency is not None
         self.evict(replaced)
         if options.provisioned_concurrency:
             self._watch().look_at_idle()

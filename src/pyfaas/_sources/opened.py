@@ -32,6 +32,7 @@ class _Known(NamedTuple):
     rows: list[Mapping]
     queues: dict[Queue, queue.Queue]
     has_schedules: bool
+    current: int | None  # another number once a row has changed
 
 
 class EventSourceMapping:
@@ -99,6 +100,7 @@ class Sources:
         self._triggers: dict[Key, tuple[Function[Any, Any], Trigger]] = {}
         self._sources: dict[int, QueueSource] = {}
         self._enabled: dict[int, bool] = {}
+        self._current: int | None = 0
         self._lock = threading.Lock()
         self._ticker = Ticker(deferred.house)
         deferred.on_others = self.look_again
@@ -164,7 +166,14 @@ class Sources:
     def remove(self, row: Mapping) -> None:
         """Forget it."""
         self._triggers.pop(row[1:4], None)
-        self._do(lambda one: mappings.remove(one, row.id))
+
+        def job(transaction: Transaction) -> None:
+            mappings.remove(transaction, row.id)
+            kind, _, name = row.source.partition("/")
+            if kind == "schedule":
+                schedules.remove(transaction, row.target.partition("/")[2], name)
+
+        self._do(job)
 
     def change(self, row: Mapping, trigger: Trigger) -> Trigger:
         """Let another trigger take the place of the declared one."""
@@ -223,10 +232,18 @@ class Sources:
         self.deferred.dispatch.wake()
 
     async def look_again(self) -> None:
-        """Another host may have paused something."""
-        known = await run_async(self.deferred.database.write(self._read, durable=False))
-        with self._lock:
-            self._run(known)
+        """Another host may have paused something, or made the first schedule."""
+
+        def job(transaction: Transaction) -> _Known | None:
+            is_news = mappings.current(transaction) != self._current
+            if not is_news and (self._ticker.served or schedules.next_fire(transaction) is None):
+                return None
+            return self._read(transaction)
+
+        known = await run_async(self.deferred.database.write(job, durable=False))
+        if known is not None:
+            with self._lock:
+                self._run(known)
 
     # -- what runs -----------------------------------------------------------------------------------------------------
 
@@ -236,12 +253,14 @@ class Sources:
         handles |= {handle.dead_letter for handle in handles if handle.dead_letter is not None}
         queue_of = self.deferred.outbox.queue_of
         queues = {handle: queue_of(transaction, handle) for handle in handles}
-        return _Known(mappings.every(transaction), queues, schedules.next_fire(transaction) is not None)
+        has_schedules = schedules.next_fire(transaction) is not None
+        return _Known(mappings.every(transaction), queues, has_schedules, mappings.current(transaction))
 
     def _run(self, known: _Known) -> None:
         """Begin with what is enabled and of our functions, and end what is not any more."""
         if known.has_schedules and not self._ticker.served:
             self.deferred.dispatch.serve(schedules.TICKET, self._ticker)
+        self._current = known.current
         self._enabled = {row.id: row.enabled for row in known.rows}
         wanted: dict[int, tuple[Function[Any, Any], QueueTrigger]] = {}
         for row in known.rows:

@@ -20,15 +20,16 @@ import anyio
 
 from pyfaas import _shapes, limits
 from pyfaas._invoke.attempts import House
-from pyfaas._invoke.direct import Ending, run
+from pyfaas._invoke.direct import run
 from pyfaas._invoke.dispatch import Run, Source, claim
+from pyfaas._invoke.ending import Ending
 from pyfaas._invoke.ids import new_id
 from pyfaas._sources.batches import Batch, Filters, Pollers, cut, failed
 from pyfaas._stores import queue
 from pyfaas._stores.database import Transaction
 from pyfaas._stores.queue import Message, Rules
 from pyfaas._waits import run_async
-from pyfaas.errors import PyfaasError
+from pyfaas.errors import PayloadMismatch, PyfaasError
 from pyfaas.functions import Function
 from pyfaas.triggers import QueueTrigger
 
@@ -61,9 +62,16 @@ class QueueSource(Source):
     def __str__(self) -> str:
         return f"queue {self.trigger.queue.name!r} for {self.function.name!r}"
 
-    def waiting(self) -> list[tuple[queue.Queue, Message]]:
-        """List what was claimed and waits for its batch to fill."""
-        return [(self.queue, message) for message, _ in self._gathered]
+    def next_due(self, transaction: Transaction) -> float:
+        """Tell when something is due."""
+        due_at = queue.next_due(transaction, self.queue)
+        return math.inf if due_at is None else due_at
+
+    def drop(self) -> list[tuple[queue.Queue, Message]]:
+        """Let go of what waits for its batch to fill."""
+        gathered, self._gathered = self._gathered, []
+        self._gathering_until = math.inf
+        return [(self.queue, message) for message, _ in gathered]
 
     async def look(self, runs: int) -> list[Run]:
         """Claim as much as there are pollers for, and begin the batches that are full, or have waited long enough."""
@@ -192,7 +200,7 @@ class QueueSource(Source):
                 return await run_async(trip)
             except PyfaasError as error:
                 self.last_result = f"PROBLEM: {error}"
-                if database.now() + pause >= until:
+                if database.now() + pause >= until or isinstance(error, PayloadMismatch):
                     return None
             await anyio.sleep(pause)
             pause = min(pause * 2, 1.0)

@@ -88,6 +88,12 @@ def _changed(transaction: Transaction) -> None:
     transaction.run("set_fact", name=_CURRENT, value=random.getrandbits(62))
 
 
+def current(transaction: Transaction) -> int | None:
+    """Give a number that is another one once a row has changed."""
+    number: int | None = transaction.one("fact", name=_CURRENT)
+    return number
+
+
 class Routes:
     """The rows of topics and buses, indexed; used by the writer's thread only."""
 
@@ -97,10 +103,10 @@ class Routes:
 
     def of(self, transaction: Transaction, source: str, subject: dict[str, Any]) -> list[Mapping]:
         """Give the rows that want a message which tells this of itself."""
-        current = transaction.one("fact", name=_CURRENT)
-        if current != self._current:
+        number = current(transaction)
+        if number != self._current:
             self._load(transaction)
-            self._current = current
+            self._current = number
         fan = self._by_source.get(source)
         return [] if fan is None else fan.matching(subject)
 

@@ -199,3 +199,18 @@ DELETE FROM schedule WHERE id = :id;
 
 -- next_schedule: Tell when the next one fires.
 SELECT min(fires_at) FROM schedule WHERE fires_at IS NOT NULL;
+
+-- idempotent: Look for what was run under a key.
+SELECT until, payload, value FROM idempotent WHERE function = :function AND key = :key;
+
+-- set_idempotent: Note what runs under a key, or what it gave.
+INSERT OR REPLACE INTO idempotent (function, key, until, payload, value)
+VALUES (:function, :key, :until, :payload, :value);
+
+-- release_idempotent: Let the next one try.
+DELETE FROM idempotent WHERE function = :function AND key = :key AND value IS NULL;
+
+-- forget_idempotent: Forget some of what is over.
+DELETE FROM idempotent WHERE (function, key) IN (
+    SELECT function, key FROM idempotent WHERE until <= :now ORDER BY until LIMIT :count
+);

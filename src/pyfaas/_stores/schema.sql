@@ -94,3 +94,15 @@ CREATE TABLE schedule (
 );
 
 CREATE INDEX schedule_fires ON schedule (fires_at) WHERE fires_at IS NOT NULL;
+
+-- What was run under which key. until: while value is NULL the end of the lock, then when it is forgotten.
+CREATE TABLE idempotent (
+    function TEXT NOT NULL,
+    key BLOB NOT NULL,
+    until REAL NOT NULL,
+    payload BLOB NOT NULL,
+    value BLOB,
+    PRIMARY KEY (function, key)
+) WITHOUT ROWID;
+
+CREATE INDEX idempotent_until ON idempotent (until);
