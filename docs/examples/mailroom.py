@@ -47,11 +47,11 @@ ARCHIVE.mkdir(parents=True, exist_ok=True)
 # ----------------------------------------------------------------------------------------------------- in the sandboxes
 
 unreadable = queue("unreadable")
-letters = queue("letters", visibility=3, max_receives=2, dead_letter=unreadable)
+letters = queue("letters", visibility=1, max_receives=2, dead_letter=unreadable)
 parsed = topic("parsed")
 
 
-@function(trigger=letters.batches(size=1), memory=128, timeout=2, allow=[parsed.publish])
+@function(trigger=letters.batches(size=1), memory=128, timeout=1, allow=[parsed.publish])
 def parse(event: dict) -> None:
     """Parse one message, all of its parts, attachments unpacked; what is in it goes to whoever wants it."""
     (record,) = event["Records"]
@@ -166,7 +166,7 @@ def one_message(number: int, templates: list[bytes], attachments: list[Path]) ->
 
 
 def poison(number: int) -> bytes:
-    """Make a message that no honest parser survives with 128 MB and 2 seconds."""
+    """Make a message that no honest parser survives with 128 MB and a second."""
     if number == 7:
         part = b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n"
         return b"Subject: deep\n" + b"".join(part % (depth, depth) for depth in range(3_000))

@@ -203,7 +203,7 @@ def test_a_call_within_a_call_does_not_wait_for_the_permit_of_its_caller(when_fu
 def test_a_caller_whose_time_is_over_does_not_wait_for_the_other_one(runtime: Runtime) -> None:
     calling.sleep_for.invoke(0)
     with pytest.raises(TimedOut):
-        calling.impatient.invoke(3)
+        calling.impatient.invoke(1.5)
     assert calling.sleep_for.statistics().in_flight == 1  # as in AWS, it goes on
     wait_until(lambda: calling.sleep_for.statistics().in_flight == 0)
 

@@ -149,7 +149,7 @@ def test_while_one_runs_another_one_is_refused(runtime: Runtime, tmp_path: Path)
     count = counter(tmp_path)
     event = {"id": 7, "until": str(tmp_path / "there")}
     got: list[Any] = []
-    thread = threading.Thread(target=lambda: got.append(count.invoke(event)))
+    thread = threading.Thread(target=lambda: got.append(runtime.invoke(count, event)))
     thread.start()
     wait_until(lambda: runs(tmp_path) == 1)
     with pytest.raises(AlreadyInProgress, match="'counter' runs with this key already: 7"):
