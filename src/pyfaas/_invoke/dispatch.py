@@ -165,11 +165,11 @@ class Dispatch:
             told.append(not busy)
             asked.set()
 
-        self._in_loop(tell)
-        while not asked.wait(0.1):
-            if self._loop is None:
-                return True
-        return told[0]
+        while self._thread is not None and self._thread.is_alive():
+            self._in_loop(tell)  # which may just be starting
+            if asked.wait(0.05):
+                return told[0]
+        return True
 
     def start(self) -> None:
         """Start the thread, if it does not run."""
@@ -208,6 +208,17 @@ class Dispatch:
     def wake(self) -> None:
         """Have the loop look at once, from any thread."""
         self._in_loop(self._woken.set)
+
+    def hurry(self, source: Source) -> None:
+        """Have a source looked at, from any thread: what the loop's own thread is about to note must not undo that."""
+
+        def look() -> None:
+            source.due_at = 0.0
+            self._woken.set()
+
+        if self._loop is None:
+            source.due_at = 0.0
+        self._in_loop(look)
 
     def _in_loop(self, do: Callable[[], None]) -> None:
         """Have something done by the loop's own thread; what came before it runs is seen when it begins."""
@@ -314,6 +325,8 @@ class Dispatch:
             return
         finally:
             self._looking = False
+        if not source.served:  # it was left in the middle of that
+            self._let_go(source)
         if runs and not self._runs:
             self._keep_at = self._database.now() + LEASE_SECONDS / 3
         for run in runs:

@@ -228,8 +228,7 @@ class Sources:
         return {one.name: one.next_at for one in found}
 
     def _time_moved(self) -> None:
-        self._ticker.due_at = 0.0
-        self.deferred.dispatch.wake()
+        self.deferred.dispatch.hurry(self._ticker)
 
     async def look_again(self) -> None:
         """Another host may have paused something, or made the first schedule."""

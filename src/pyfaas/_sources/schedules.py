@@ -48,8 +48,8 @@ class Ticker(Source):
 
     async def look(self, runs: int) -> list[Run]:  # noqa: ARG002 - it begins none
         """Put the events of what is due into their functions' queues."""
+        self.due_at = math.inf  # before the clock is read: who sets it then is heard
         wall = self._database.clock.wall()
-        self.due_at = math.inf
         fires_at = await run_async(self._database.write(lambda one: tick(one, wall)))
         if fires_at is not None:
             self.due_at = min(self.due_at, self._database.now() + max(fires_at - self._database.clock.wall(), 0.0))
