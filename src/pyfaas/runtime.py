@@ -401,13 +401,17 @@ class Runtime:
         """Give what runs submitted events; without a store it is made for the first of them."""
         if self._pool is None or self._pool.closed or self._pool.inherited_from:
             self._open_pool()
-        if self._deferred is None or self._seen != _port.declarations:
+        if self._deferred is None:
             with self._lock:
                 if self._deferred is None:
                     self._open_store()
-                elif self._seen != _port.declarations:
-                    self._seen = _port.declarations
-                    self._sources.open(self._functions_now())
+        elif self._seen != _port.declarations and self._lock.acquire(blocking=False):
+            # Whoever closes has the lock, and waits for calls that may be here.
+            try:
+                self._seen = _port.declarations
+                self._sources.open(self._functions_now())
+            finally:
+                self._lock.release()
         return self._deferred
 
     # -- handles, and what they are connected with ---------------------------------------------------------------------

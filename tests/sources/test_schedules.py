@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
-from pyfaas import ConfigurationError, Runtime, _clock, resources, schedule
+from handlers import PLACE
+from pyfaas import ConfigurationError, Runtime, _clock, _port, function, resources, schedule
 from pyfaas._sources.schedules import next_of
 from pyfaas._stores import schedules
 from pyfaas.testing import ManualClock, settle
 from sources.tools import events, recorder, wait_for
+from support import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* submitted events that were not run:RuntimeWarning")
 
@@ -317,6 +319,44 @@ def test_a_clock_that_is_set_ahead_makes_it_due_and_set_back_not_again(got: Path
         assert len(events(got)) == 1
         clock.advance(600)
         wait_for(got, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
+@pytest.mark.parametrize("scheduled", [True, False])
+def test_a_runtime_leaves_no_descriptor_behind(scheduled: bool, tmp_path: Path, got: Path) -> None:
+    function = recorder(got, trigger=schedule("rate(1 hour)") if scheduled else resources.queue("q"))
+
+    def open_and_close(store: Path) -> None:
+        with Runtime([function], store=store) as runtime:
+            function.invoke({})
+            settle(runtime)
+
+    open_and_close(tmp_path / "first")
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(3):
+        open_and_close(tmp_path / f"{number}")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_sandbox_that_calls_while_its_runtime_is_closed_holds_nobody_up(tmp_path: Path, got: Path) -> None:
+    """What was declared meanwhile would be looked at first; not by whoever closing waits for."""
+    orders = resources.queue("orders")
+
+    def handler(event: Any) -> Any:
+        import time
+
+        open(event, "w").close()
+        time.sleep(0.3)
+        return orders.send("x")
+
+    call = function(name="call", allow=[orders.send], writes=[PLACE], timeout=10)(handler)
+    begun = tmp_path / "begun"
+    with Runtime([call], drain=5) as runtime:
+        request_id = call.submit(str(begun))
+        wait_until(begun.exists)
+        _port.declared_more()
+    assert request_id
+    assert runtime._state == "closed"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")

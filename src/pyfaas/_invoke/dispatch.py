@@ -275,7 +275,6 @@ class Dispatch:
             while self._asked:
                 group.start_soon(self._asked.popleft())
             await self._keep_leases()
-            self._listen()
             now = self._database.now()
             due = [source for source in self._sources if source.due_at <= now]
             if self._stop_at < math.inf:
@@ -286,6 +285,7 @@ class Dispatch:
             for left, source in zip(range(len(due), 0, -1), sorted(due, key=lambda one: one.running), strict=True):
                 if share := math.ceil(self._room() / left):  # no source takes the room of all
                     await self._look(source, share, group)
+            self._listen()
             if not self._woken.is_set():
                 await self._sleep()
 

@@ -41,13 +41,14 @@ class Ticker(Source):
 
     def __init__(self, house: House) -> None:
         self._database = house.database
-        self.descriptor = _clock.watch_wall() if isinstance(self._database.clock, _clock.SystemClock) else -1
 
     def __str__(self) -> str:
         return "schedules"
 
     async def look(self, runs: int) -> list[Run]:  # noqa: ARG002 - it begins none
         """Put the events of what is due into their functions' queues."""
+        if self.descriptor < 0 and isinstance(self._database.clock, _clock.SystemClock):
+            self.descriptor = _clock.watch_wall()
         self.due_at = math.inf  # before the clock is read: who sets it then is heard
         wall = self._database.clock.wall()
         fires_at = await run_async(self._database.write(lambda one: tick(one, wall)))
