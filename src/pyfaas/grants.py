@@ -46,6 +46,11 @@ def name_of(kind: str, name: str, verb: str) -> str:
     return f"{kind}:{name}:{_STANDS_FOR.get(verb, verb)}"
 
 
+def is_grant(kind: Any, name: Any, verb: Any) -> bool:
+    """Tell whether these are the parts of something that could be granted, or asked for."""
+    return all(isinstance(part, str) for part in (kind, name, verb)) and bool(_TEXT.fullmatch(f"{kind}:{name}:{verb}"))
+
+
 def checked_grants(given: Any) -> tuple[Grant, ...]:
     """Accept what ``allow=`` may be. Raises ConfigurationError."""
     if not isinstance(given, (list, tuple)):

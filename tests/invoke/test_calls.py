@@ -268,6 +268,7 @@ def test_a_call_without_any_grant_is_the_end_of_the_sandbox(runtime: Runtime) ->
         ({"kind": "queue", "name": "called-secret", "verb": "send", "what": {}}, "AccessDenied"),
         ({"kind": "queue", "name": "called-orders", "verb": "purge"}, "AccessDenied"),
         ({"kind": "function", "name": "twice", "verb": "invoke"}, "AccessDenied"),
+        ({"kind": "queue", "name": "called-orders", "verb": "send", "what": [{"bodies": 7}]}, "ConfigurationError"),
         ({"kind": "queue", "name": "called-orders", "verb": "send"}, "ConfigurationError"),
         ({"kind": "queue", "name": "called-orders", "verb": "send", "what": {"bodies": 7}}, "ConfigurationError"),
         (
@@ -295,6 +296,64 @@ def test_the_host_looks_at_everything_itself(head: dict[str, Any], told: str, ru
     frame = CALL.format(payload=f"struct.pack('<I', {len(text)}) + {text.encode()!r}", sequence="sequence")
     assert f'"kind": "{told}"' in forger(frame, allow=[orders.send]).invoke(None)
     assert orders.statistics() == Waiting(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"kind": "queue", "name": "a:b", "verb": "send"},
+        {"kind": "queue:a", "name": "b", "verb": "send"},
+        {"kind": "disk", "name": "a", "verb": "send"},
+        {
+            "kind": "queue",
+            "name": "called-orders",
+            "verb": "send",
+            "what": {
+                "bodies": ["x"], "delay": None, "attributes": {"a": {"bytes": "A"}}, "group": None,
+                "duplicate_id": None,
+            },
+        },
+        {
+            "kind": "bus",
+            "name": "called-shop",
+            "verb": "put_event",
+            "what": [{"source": "s", "detail_type": "t", "detail": {}, "resources": 7, "at": None}],
+        },
+    ],
+)  # fmt: skip
+def test_a_call_in_a_form_that_no_worker_gives_it_is_the_end_of_the_sandbox(
+    head: dict[str, Any], runtime: Runtime
+) -> None:
+    text = json.dumps(head)
+    frame = CALL.format(payload=f"struct.pack('<I', {len(text)}) + {text.encode()!r}", sequence="sequence")
+    with pytest.raises(SandboxDied, match="broke the protocol"):
+        forger(frame, allow=[orders.send, shop.put_event]).invoke(None)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"source": "s", "detail_type": "t", "detail": {}, "resources": [], "at": 1e300},
+        {"source": "s", "detail_type": "t", "detail": {}, "resources": [], "at": -1},
+        {"source": "\ud800", "detail_type": "t", "detail": {}, "resources": [], "at": None},
+    ],
+)
+def test_an_event_that_nobody_could_write_is_refused(told: dict[str, Any], runtime: Runtime) -> None:
+    text = json.dumps({"kind": "bus", "name": "called-shop", "verb": "put_event", "what": [told]})
+    frame = CALL.format(payload=f"struct.pack('<I', {len(text)}) + {text.encode()!r}", sequence="sequence")
+    assert '"kind": "' in forger(frame, allow=[shop.put_event]).invoke(None)
+
+
+def test_a_grant_to_submit_is_none_to_invoke_by_whatever_name(runtime: Runtime) -> None:
+    """A twin is what its grant says: here accepted for later, and a request id is told."""
+    text = json.dumps({"kind": "function", "name": "twice", "verb": "asubmit"})
+    frame = CALL.format(payload=f"struct.pack('<I', {len(text)}) + {text.encode()!r} + b'21'", sequence="sequence")
+    told = forger(frame, allow=[twice.submit]).invoke(None)
+    request_id = told.rpartition("\0")[2].strip('"')
+    settle(runtime)
+    done = runtime.submission(request_id)
+    assert done is not None
+    assert done.value == 42
 
 
 # -- declaring ---------------------------------------------------------------------------------------------------------

@@ -240,6 +240,24 @@ def test_a_message_that_came_round_too_often_goes_to_the_dead_letter_queue(got: 
     assert [one["body"] for event in events(got) for one in event["Records"]] == ["near"]
 
 
+def test_an_event_that_cannot_be_told_is_done_all_the_same(
+    clock: ManualClock, got: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a sandbox may have written it: JSON for whoever reads it, but no text that anybody could send on."""
+
+    def handler(event: Any) -> None: ...
+
+    quiet = function(name="quiet", on_success=recorder(got))(handler)
+    with Runtime([quiet, quiet.options.on_success], clock=clock, store=got.with_name("s")) as runtime:
+        accepted = accept_for("quiet", b'"\\ud800"', Cause())
+        raw_id = runtime._later().database.put(accepted).block().value
+        told = runtime.wait(request_id_text(raw_id), 10)
+        assert told is not None
+        assert told.state == "done"
+    assert events(got) == []
+    assert "what came of an event of 'quiet' could not be told" in caplog.text
+
+
 def test_the_submission_says_why(clock: ManualClock, got: Path) -> None:
     turning = recorder(got)
     with Runtime(clock=clock) as runtime:

@@ -478,6 +478,8 @@ def test_a_name_is_checked(name: Any) -> None:
         ({"body": "x" * 1_048_577}, PayloadTooLarge, "1,048,577 bytes"),
         ({"body": "x", "delay": 901}, ConfigurationError, "delay=901"),
         ({"body": "x", "group": "g"}, ConfigurationError, "was not declared with fifo=True"),
+        ({"body": "x", "attributes": {"a": "\ud800"}}, ConfigurationError, "without lone surrogates"),
+        ({"body": "x", "attributes": {"\ud800": "a"}}, ConfigurationError, "without lone surrogates"),
         ({"body": "x", "attributes": {"a": True}}, ConfigurationError, "text, a number or bytes"),
         ({"body": "x", "attributes": {str(n): 1 for n in range(11)}}, ConfigurationError, "at most 10"),
     ],

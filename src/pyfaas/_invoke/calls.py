@@ -37,7 +37,7 @@ from pyfaas.errors import (
     tell_of,
 )
 from pyfaas.functions import Function, declared
-from pyfaas.grants import name_of
+from pyfaas.grants import is_grant, name_of
 from pyfaas.options import check_submission
 from pyfaas.resources import Handle, made
 
@@ -75,17 +75,17 @@ class Calls:
         raw_id: bytes,
         hops: int,
     ) -> Trip[Any]:
-        kind, name, verb = head["kind"], head["name"], head["verb"]
-        grant = name_of(kind, name, verb)
+        kind, name = head["kind"], head["name"]
+        grant = name_of(kind, name, head["verb"])
         granted = next((one for one in function.options.allow if one.name == grant), None)
         if granted is None:
             raise AccessDenied(denied(function.name, grant))
         target = granted.target or _target(kind, name)
         if isinstance(target, Handle):
-            what = target.heard(head.get("what"))
+            what = _heard(target, head.get("what"))
             return (yield from self._later().outbox.send(target, what, Cause(hops, raw_id)))
         _check_event(body)
-        if verb == "submit":
+        if grant.endswith(":submit"):  # what was granted, whatever twin was asked for
             return (yield from self._submit(target, head, body, raw_id, hops))
         return (yield from self._invoke(sandbox, target, head.get("tenant"), body, hops))
 
@@ -138,9 +138,19 @@ def _parts(payload: bytes) -> tuple[dict[str, Any], bytes]:
         raise ProtocolError(f"a call that cannot be read ({type(error).__name__})") from None
     if not isinstance(head, dict) or not head.keys() <= _FIELDS:
         raise ProtocolError("a call that is none")
-    if not all(isinstance(head.get(field), str) for field in ("kind", "name", "verb")):
+    if not is_grant(*map(head.get, ("kind", "name", "verb"))):
         raise ProtocolError("a call that names nothing")
     return head, bytes(payload[HEAD.size + size :])
+
+
+def _heard(target: Handle, told: Any) -> Any:
+    """Read what is to be sent. Raises ProtocolError where it is of a form that the worker never gives it."""
+    try:
+        return target.heard(told)
+    except PyfaasError:
+        raise
+    except (TypeError, ValueError, KeyError) as error:
+        raise ProtocolError(f"a call that cannot be read ({type(error).__name__})") from None
 
 
 def _target(kind: str, name: str) -> Any:

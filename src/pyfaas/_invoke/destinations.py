@@ -25,6 +25,7 @@ from pyfaas.resources import Bus, Publication, Put, Queue, Sending
 SUCCESS = "Success"
 _DETAIL_TYPE = "Lambda Function Invocation Result - {}"
 _ERROR_MESSAGE_CHARACTERS = 1_024
+_UNTOLD = "what came of an event of %r could not be told: %s"
 _log = logging.getLogger("pyfaas")
 
 
@@ -40,10 +41,13 @@ def telling(outbox: Outbox, function: Function[Any, Any], message: Message, end:
     """Give the part of a transaction that tells whoever is to be told."""
     options = function.options
     cause = Cause(message.attributes.get("hops", 0) + 1, bytes.fromhex(message.attributes["id"]))
-    jobs = []
+    jobs: list[Job[Any]] = []
     destination = options.on_success if end.condition == SUCCESS else options.on_failure
     if destination is not None:
-        jobs.append(_record_for(outbox, function, message, end, destination, cause))
+        try:
+            jobs.append(_record_for(outbox, function, message, end, destination, cause))
+        except InvokeError as error:  # what a sandbox wrote may be JSON that no event may be
+            _log.warning(_UNTOLD, function.name, error)
     if options.dead_letter is not None and end.condition != SUCCESS:
         what = _dead_letter(message, end.error)
         to = options.dead_letter
@@ -55,9 +59,14 @@ def telling(outbox: Outbox, function: Function[Any, Any], message: Message, end:
             try:
                 one(transaction)
             except (ConfigurationError, InvokeError) as error:  # a queue of the other kind, or too large
-                _log.warning("what came of an event of %r could not be told: %s", function.name, error)
+                _log.warning(_UNTOLD, function.name, error)
 
     return job
+
+
+def request_id_of(message: Message) -> str:
+    """Give the request id of a submitted event, the same for all of its attempts."""
+    return request_id_text(bytes.fromhex(message.attributes["id"]))
 
 
 def _record_for(
@@ -90,10 +99,6 @@ def _record(function: Function[Any, Any], message: Message, end: End, at: float)
 
     A result with which it would be over 1 MB is left out: AWS would drop all of it.
     """
-    request_id, attempts = (
-        request_id_text(bytes.fromhex(message.attributes["id"])),
-        message.attributes.get("attempts", 0),
-    )
     response: dict[str, Any] | None = None
     if end.value is not None:
         response = {"responsePayload": json.loads(end.value)}
@@ -103,9 +108,9 @@ def _record(function: Function[Any, Any], message: Message, end: End, at: float)
         record = encode_event(
             _shapes.destination_record(
                 function=function.name,
-                request_id=request_id,
+                request_id=request_id_of(message),
                 condition=end.condition,
-                attempts=attempts,
+                attempts=message.attributes.get("attempts", 0),
                 event=json.loads(message.body),
                 at=at,
                 response=response,
@@ -120,7 +125,7 @@ def _dead_letter(message: Message, error: PyfaasError | None) -> Sending:
     """Make what a dead letter queue gets: the event, and in the attributes why."""
     code = 200 if isinstance(error, FunctionError) else 429 if isinstance(error, InvokeError) else 500
     attributes: dict[str, Any] = {
-        "RequestID": request_id_text(bytes.fromhex(message.attributes["id"])),
+        "RequestID": request_id_of(message),
         "ErrorCode": code,
         "ErrorMessage": (getattr(error, "message", "") or str(error))[:_ERROR_MESSAGE_CHARACTERS],
     }

@@ -127,8 +127,11 @@ def _put(detail: Any, source: Any, detail_type: Any, resources: Any = (), time: 
     return Put(source, detail_type, detail, list(resources), None if time is None else time.timestamp())
 
 
+_YEAR_10000 = 253_402_300_800
+
+
 def _put_at(source: Any, detail_type: Any, detail: Any, resources: Any, at: Any) -> Put:
-    if at is not None and (isinstance(at, bool) or not isinstance(at, (int, float))):
+    if at is not None and (isinstance(at, bool) or not isinstance(at, (int, float)) or not 0 <= at < _YEAR_10000):
         raise refuse("time", at, "seconds since 1970, or None")
     return _put(detail, source, detail_type, resources)._replace(at=at)
 

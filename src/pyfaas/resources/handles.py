@@ -85,11 +85,17 @@ def text_of(field: str, value: Any) -> str:
         return encode_event(value).decode()
     if not value:
         raise InvalidEvent(f"{field}='': must not be empty, as in AWS")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidEvent(f"{field}={value[:50]!r}: must not hold lone surrogates") from None
+    if _has_surrogate(value):
+        raise InvalidEvent(f"{field}={value[:50]!r}: must not hold lone surrogates")
     return value
+
+
+def _has_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def fields_of(told: Any, kind: type[Any]) -> dict[str, Any]:
@@ -144,4 +150,6 @@ def check_attributes(attributes: Any) -> None:
             raise refuse("attributes", name, "names of 1 to 256 characters")
         if isinstance(value, bool) or not isinstance(value, (str, int, float, bytes)):
             raise refuse(f"attributes[{name!r}]", value, "text, a number or bytes")
+        if _has_surrogate(name) or (isinstance(value, str) and _has_surrogate(value)):
+            raise refuse(f"attributes[{name!r}]", value, "text without lone surrogates, under such a name")
         json.dumps(value if not isinstance(value, bytes) else "", allow_nan=False)
