@@ -14,9 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyfaas._invoke import retries
-from pyfaas._invoke.destinations import SUCCESS, End, telling
+from pyfaas._invoke.destinations import SUCCESS, End, request_id_of, telling
 from pyfaas._invoke.direct import run
-from pyfaas._invoke.dispatch import CLAIMED_AT_ONCE, LEASE_SECONDS, Run, Source, claim
+from pyfaas._invoke.dispatch import CLAIMED_AT_ONCE, LEASE_SECONDS, Run, Source, claim, next_due
 from pyfaas._invoke.ending import Ending
 from pyfaas._invoke.outbox import Outbox
 from pyfaas._invoke.retries import Again, Over
@@ -25,7 +25,6 @@ from pyfaas._stores import queue, submissions
 from pyfaas._stores.database import Database, Transaction
 from pyfaas._stores.queue import Message, Queue
 from pyfaas._waits import run_async
-from pyfaas.context import request_id_text
 from pyfaas.errors import PayloadMismatch, PyfaasError, tell_of
 from pyfaas.functions import Function
 
@@ -79,8 +78,7 @@ class Attempts(Source):
 
     def next_due(self, transaction: Transaction) -> float:
         """Tell when something is due."""
-        due_at = queue.next_due(transaction, self.queue)
-        return math.inf if due_at is None else due_at
+        return next_due(transaction, self.queue)
 
     async def _attempt(self, message: Message) -> None:
         try:
@@ -141,7 +139,7 @@ class Attempts(Source):
 
     async def _give_up(self, message: Message, over: Over, told: dict[str, Any]) -> None:
         told = {**told, **over._asdict()}
-        error = error_of(told, request_id_text(bytes.fromhex(message.attributes["id"])))
+        error = error_of(told, request_id_of(message))
         await self._finish(message, submissions.FAILED, End(over.condition, error=error), error=told)
 
     async def _finish(

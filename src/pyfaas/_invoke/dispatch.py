@@ -96,12 +96,25 @@ async def claim(database: Database, source: Source, of: Queue, job: Callable[[Tr
     """Have messages of a queue leased for a source, and note when it should look again. Raises StoreUnavailable."""
     source.due_at = math.inf  # what comes from here on says so
 
-    def claim_and_ask(transaction: Transaction) -> tuple[T, float | None]:
-        return job(transaction), queue.next_due(transaction, of)
+    def claim_and_ask(transaction: Transaction) -> tuple[T, float]:
+        return job(transaction), next_due(transaction, of)
 
     claimed, due_at = await run_async(database.write(claim_and_ask, durable=False))
-    source.due_at = min(source.due_at, math.inf if due_at is None else due_at)
+    source.due_at = min(source.due_at, due_at)
     return claimed
+
+
+def next_due(transaction: Transaction, of: Queue) -> float:
+    """Tell when something of a queue may be claimed; infinity where there is nothing."""
+    due_at = queue.next_due(transaction, of)
+    return math.inf if due_at is None else due_at
+
+
+def _by_queue(held: list[tuple[Queue, Message]]) -> dict[Queue, list[Message]]:
+    of: dict[Queue, list[Message]] = {}
+    for from_queue, message in held:
+        of.setdefault(from_queue, []).append(message)
+    return of
 
 
 def _put_back(transaction: Transaction, of: Queue, messages: list[Message]) -> None:
@@ -255,10 +268,7 @@ class Dispatch:
 
     def _let_go(self, source: Source) -> None:
         """Nobody waits for that: if it fails, the leases end some time."""
-        of: dict[Queue, list[Message]] = {}
-        for from_queue, message in source.drop():
-            of.setdefault(from_queue, []).append(message)
-        for from_queue, messages in of.items():
+        for from_queue, messages in _by_queue(source.drop()).items():
             self._database.put(partial(_put_back, of=from_queue, messages=messages), durable=False)
 
     def _note(self, queues: dict[int, float]) -> None:
@@ -369,9 +379,7 @@ class Dispatch:
     async def _with_each(
         self, held: list[tuple[Queue, Message]], do: Callable[[Transaction, Queue, list[Message]], object]
     ) -> None:
-        of: dict[Queue, list[Message]] = {}
-        for from_queue, message in held:
-            of.setdefault(from_queue, []).append(message)
+        of = _by_queue(held)
         if of:
             with contextlib.suppress(StoreUnavailable):  # then they are run twice
                 job = self._database.write(lambda one: [do(one, *each) for each in of.items()], durable=False)

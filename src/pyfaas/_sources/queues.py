@@ -21,7 +21,7 @@ import anyio
 from pyfaas import _shapes, limits
 from pyfaas._invoke.attempts import House
 from pyfaas._invoke.direct import run
-from pyfaas._invoke.dispatch import Run, Source, claim
+from pyfaas._invoke.dispatch import Run, Source, claim, next_due
 from pyfaas._invoke.ending import Ending
 from pyfaas._invoke.ids import new_id
 from pyfaas._sources.batches import Batch, Filters, Pollers, cut, failed
@@ -64,8 +64,7 @@ class QueueSource(Source):
 
     def next_due(self, transaction: Transaction) -> float:
         """Tell when something is due."""
-        due_at = queue.next_due(transaction, self.queue)
-        return math.inf if due_at is None else due_at
+        return next_due(transaction, self.queue)
 
     def drop(self) -> list[tuple[queue.Queue, Message]]:
         """Let go of what waits for its batch to fill."""
