@@ -6,11 +6,13 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import pyfaas.runtime
-from pyfaas import Runtime
+from pyfaas import Runtime, resources
+from pyfaas.testing import ManualClock
 from support import wait_until, zygotes_of
 
 _kill = os.kill
@@ -47,6 +49,28 @@ def runtime() -> Iterator[Runtime]:
     """A runtime of this test's own, entered."""
     with Runtime() as opened:
         yield opened
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Time that passes when the test says so."""
+    return ManualClock()
+
+
+@pytest.fixture
+def got(tmp_path: Path) -> Path:
+    """Where a recorder writes down what it gets."""
+    return tmp_path / "got"
+
+
+@pytest.fixture(autouse=True)
+def handles_of_one_test() -> Iterator[None]:
+    """Handles that a test makes are not those of another."""
+    before = dict(resources.made)
+    yield
+    resources.made.clear()
+    resources.made.update(before)
+    resources.fed.clear()
 
 
 @pytest.fixture(scope="session")

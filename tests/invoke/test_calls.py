@@ -21,7 +21,6 @@ from pyfaas import (
     function,
     limits,
     queue,
-    resources,
 )
 from pyfaas._sandbox.port import denied
 from pyfaas._stores.queue import Waiting
@@ -31,15 +30,6 @@ from sources.tools import recorder, wait_for
 from support import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* submitted events that were not run:RuntimeWarning")
-
-
-@pytest.fixture(autouse=True)
-def only_these_handles() -> Iterator[None]:
-    before = dict(resources.made)
-    yield
-    resources.made.clear()
-    resources.made.update(before)
-    resources.fed.clear()
 
 
 @pytest.fixture(scope="module")

@@ -45,11 +45,6 @@ from support import SOURCE, run_python, wait_until
 pytestmark = pytest.mark.filterwarnings("ignore:.* submitted events that were not run:RuntimeWarning")
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
 @pytest.fixture(params=["memory", "file"])
 def runtime(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Runtime]:
     store = tmp_path / "store.db" if request.param == "file" else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +22,6 @@ from sources.tools import events, recorder, wait_for
 from support import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* submitted events that were not run:RuntimeWarning")
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """Handles of one test are not those of another."""
-    yield
-    resources.made.clear()
-    resources.fed.clear()
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def got(tmp_path: Path) -> Path:
-    return tmp_path / "got"
 
 
 def works(**options: Any) -> Function[Any, Any]:

@@ -27,27 +27,12 @@ from pyfaas import (
     Runtime,
     function,
     queue,
-    resources,
 )
 from pyfaas._stores.queue import Waiting
 from pyfaas.testing import ManualClock, events, settle
 from support import SOURCE, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* submitted events that were not run:RuntimeWarning")
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """Handles of one test are not those of another."""
-    before = dict(resources.made)
-    yield
-    resources.made.clear()
-    resources.made.update(before)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,6 @@ from sources.tools import REPORT, bodies, flat, recorder, wait_for
 from support import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* submitted events that were not run:RuntimeWarning")
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def got(tmp_path: Path) -> Path:
-    return tmp_path / "got"
 
 
 def emptied(of: Queue) -> None:
@@ -512,13 +501,3 @@ def test_a_handle_pickles_by_what_it_was_made_of() -> None:
     again = pickle.loads(pickle.dumps(orders))
     assert again == orders
     assert again.delay == 3
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """Handles of one test are not those of another."""
-    yield
-    from pyfaas import resources
-
-    resources.made.clear()
-    resources.fed.clear()

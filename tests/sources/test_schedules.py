@@ -7,7 +7,6 @@ import os
 import select
 import sys
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -25,24 +24,6 @@ from support import wait_until
 pytestmark = pytest.mark.filterwarnings("ignore:.* submitted events that were not run:RuntimeWarning")
 
 BEGIN = datetime(2027, 1, 15, 8, 0, 0, tzinfo=timezone.utc)  # where a ManualClock begins: a Friday
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """Handles of one test are not those of another."""
-    yield
-    resources.made.clear()
-    resources.fed.clear()
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def got(tmp_path: Path) -> Path:
-    return tmp_path / "got"
 
 
 def at(moment: datetime) -> str:

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pyfaas import ConfigurationError, InvalidEvent, PayloadTooLarge, Runtime, bus, queue, resources, topic
+from pyfaas import ConfigurationError, InvalidEvent, PayloadTooLarge, Runtime, bus, queue, topic
 from pyfaas.testing import ManualClock, settle
 from sources.tools import bodies, events, recorder, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* submitted events that were not run:RuntimeWarning")
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """Handles of one test are not those of another."""
-    yield
-    resources.made.clear()
-    resources.fed.clear()
-
-
-@pytest.fixture
-def got(tmp_path: Path) -> Path:
-    return tmp_path / "got"
 
 
 def left(runtime: Runtime) -> int:
