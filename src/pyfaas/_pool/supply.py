@@ -10,8 +10,10 @@ process is waited for.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
+import resource
 import tempfile
 import threading
 import warnings
@@ -32,6 +34,7 @@ from pyfaas._sandbox.vitals import tree
 from pyfaas.errors import HostError, InternalError
 
 SPARE_DESCRIPTORS = 64
+TOO_MANY_FILES = "{}, the limit is {} (ulimit -Hn): a sandbox needs three more"
 
 
 class Supply:
@@ -178,7 +181,7 @@ class Supply:
         except BaseException as error:
             self.remove_slots([slot])
             if isinstance(error, OSError):
-                raise HostError(f"no sandbox could be made: {error}") from error
+                raise _no_sandbox(error) from error
             raise
         self.spawned += 1
         return sandbox
@@ -211,7 +214,7 @@ class Supply:
                 if attempt == 2:
                     raise HostError(f"the process that makes sandboxes dies and dies: {error}") from error
             except OSError as error:
-                raise HostError(f"no sandbox could be made: {error}") from error
+                raise _no_sandbox(error) from error
             else:
                 self.spawned += 1
                 return sandbox
@@ -379,8 +382,6 @@ def _tell_what_is_not_held(holdings: list[Holding]) -> None:
 
 def _make_room_for_descriptors() -> None:
     """Raise the soft limit of open files to the hard one, but only when it comes near. Raises HostError."""
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     probe = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     os.close(probe)
@@ -390,4 +391,11 @@ def _make_room_for_descriptors() -> None:
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     elif probe + sum(one.pidfd < 0 for one in tuple(holders) if isinstance(one, Sandbox)) >= soft - 8:
-        raise HostError(f"{probe} files are open, the limit is {soft} (ulimit -Hn): a sandbox needs three more")
+        raise HostError(TOO_MANY_FILES.format(f"{probe} files are open", soft))
+
+
+def _no_sandbox(error: OSError) -> HostError:
+    """What says why none could be made; whoever fills the table between our look and our need is told of alike."""
+    if error.errno != errno.EMFILE:
+        return HostError(f"no sandbox could be made: {error}")
+    return HostError(TOO_MANY_FILES.format("too many files are open", resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
