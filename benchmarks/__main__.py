@@ -1,5 +1,5 @@
 """
-Measure what is promised: ``python -m benchmarks [--quick] [--rounds N] [warm starts crowd many later flow ...]``.
+Measure what is promised: ``python -m benchmarks [--quick] [--rounds N] [warm starts crowd many later flow doors ...]``.
 
 Prints the tables, and writes docs/reference/promises.md and its plot when all themes ran in full.
 """
@@ -10,7 +10,7 @@ import argparse
 import time
 from pathlib import Path
 
-from benchmarks import crowd, flow, large, later, many, report, rest, starts, streams, warm
+from benchmarks import crowd, doors, flow, large, later, many, report, rest, starts, streams, warm
 from benchmarks.measure import ROOT, Chapter, machine
 
 THEMES = {
@@ -23,6 +23,7 @@ THEMES = {
     "many": many,
     "later": later,
     "flow": flow,
+    "doors": doors,
 }
 
 

@@ -15,6 +15,7 @@ def run(rounds: int, *, quick: bool) -> Chapter:
     """Measure each in processes of its own."""
     chapter = Chapter()
     _consumed(chapter, rounds, "5000" if quick else "20000")
+    _read(chapter, rounds, "5000" if quick else "20000")
     _published(chapter, rounds, "40" if quick else "200")
     _ticked(chapter, rounds)
     _backlog(chapter, 100_000 if quick else 10_000_000)
@@ -38,6 +39,20 @@ def _consumed(chapter: Chapter, rounds: int, count: str) -> None:
         ("Messages of a queue", ["size of a batch", "a second, file", "a second, memory"], rows, told)
     )
     print(f"  queue: {rate:,.0f} messages a second", flush=True)
+
+
+def _read(chapter: Chapter, rounds: int, count: str) -> None:
+    found = {
+        (kind, size): statistics.median(act(_ACTS, "read", kind, count, size) for _ in range(rounds))
+        for kind in ("file", "memory")
+        for size in (10, 100, 1000)
+    }
+    rows = [[f"{size}", *(f"{found[kind, size]:,.0f}" for kind in ("file", "memory"))] for size in (10, 100, 1000)]
+    told = f"{int(count):,} records of the small kind in four shards, one function, until its cursors are at the end."
+    chapter.tables.append(
+        ("Records of a stream", ["size of a batch", "a second, file", "a second, memory"], rows, told)
+    )
+    print(f"  stream: {found['file', 100]:,.0f} records a second", flush=True)
 
 
 def _published(chapter: Chapter, rounds: int, calls: str) -> None:

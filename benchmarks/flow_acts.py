@@ -13,6 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import psutil
 
 from benchmarks.handlers import EVENT
-from pyfaas import Runtime, function, queue, schedule, topic
+from pyfaas import Runtime, function, queue, schedule, stream, topic
 from pyfaas._sources.schedules import next_of, tick
 from pyfaas._stores import queue as stored
 from pyfaas._stores import schedules
@@ -37,8 +38,19 @@ def _directory() -> Any:
 def consume(kind: str, count: str, size: str) -> float:
     """Count messages a second that go through a function in batches, from the first claim to the last delete."""
     orders = queue("orders", visibility=300)
+    return _through(kind, int(count), orders.batches(size=int(size)), orders.send_many, "count_all")
 
-    @function(trigger=orders.batches(size=int(size)), timeout=60)
+
+def read(kind: str, count: str, size: str) -> float:
+    """Count records a second that a function reads from a stream of four shards, until its cursors are at the end."""
+    clicks = stream("clicks", shards=4)
+    return _through(kind, int(count), clicks.records(size=int(size)), clicks.put_many, "count_unread")
+
+
+def _through(kind: str, count: int, trigger: Any, fill: Callable[[list[str]], Any], left: str) -> float:
+    """Fill a source while it is paused, and time it from then on until that statement tells that nothing is left."""
+
+    @function(trigger=trigger, timeout=60)
     def take(event: dict[str, Any]) -> None:
         """Do nothing."""
 
@@ -48,14 +60,14 @@ def consume(kind: str, count: str, size: str) -> float:
             take.invoke({})
             (mapping,) = runtime.mappings()
             mapping.pause()
-            for _ in range(int(count) // 1000):
-                orders.send_many([BODY] * 1000)
+            for _ in range(count // 1000):
+                fill([BODY] * 1000)
             began = perf_counter()
             mapping.resume()
             database = runtime._later().database
-            while database.put(lambda one: one.one("count_all"), durable=False).block().value:
+            while database.put(lambda one: one.one(left), durable=False).block().value:
                 sleep(0.005)
-            return int(count) / (perf_counter() - began)
+            return count / (perf_counter() - began)
 
 
 def publish(kind: str, calls: str) -> list[float]:
@@ -178,7 +190,7 @@ def idle(count: str) -> dict[str, float]:
     return {"wakes": after.ru_nvcsw - before.ru_nvcsw - 1, "cpu": used / IDLE_SECONDS}  # one is this thread's own
 
 
-ACTS = {act.__name__: act for act in (consume, publish, ticks, backlog, idle)}
+ACTS = {act.__name__: act for act in (consume, read, publish, ticks, backlog, idle)}
 
 if __name__ == "__main__":
     print(json.dumps(ACTS[sys.argv[1]](*sys.argv[2:])))

@@ -14,13 +14,13 @@ from support import SOURCE, output_of
 
 NAMES = {
     "AccessDenied", "BadResponse", "Bus", "CannotConfine", "ConfigurationError", "Context", "EngineUnavailable",
-    "AlreadyInProgress", "EventSourceMapping", "Idempotency", "PayloadMismatch", "Queue",
-    "Topic", "bus", "queue", "schedule", "topic",
+    "AlreadyInProgress", "Archive", "Authorizer", "Cors", "EventSourceMapping", "Idempotency",
+    "PayloadMismatch", "Queue", "Stream", "Topic", "auth", "bus", "http", "queue", "schedule", "stream", "topic",
     "EventExpired", "FixedTime", "Function", "FunctionError", "FunctionNotFound", "FunctionStatistics",
     "GreedyDual", "HandlerFailed", "Holding", "HostError", "HybridHistogram", "InitFailed", "InternalError",
-    "InvalidEvent", "InvokeError", "OutOfMemory", "Outcome", "PayloadTooLarge", "PyfaasError", "Report", "Runtime",
-    "RuntimeStatistics", "SandboxDied", "StoreUnavailable", "Submission", "Throttled", "TimedOut", "__version__",
-    "function",
+    "InvalidEvent", "InvokeError", "OutOfMemory", "Outcome", "PayloadTooLarge", "PyfaasError", "Replay", "Report",
+    "Runtime", "RuntimeStatistics", "SandboxDied", "StoreUnavailable", "Submission", "Throttled", "TimedOut",
+    "__version__", "function",
 }  # fmt: skip
 
 

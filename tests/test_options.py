@@ -34,7 +34,7 @@ def refused(**options: Any) -> str:
 
 
 SECONDS = "must be a number of seconds from {} to {}"
-TRIGGERS = "a queue, a topic, orders.batches(...), shop.rule(...), schedule(...), or a list"
+TRIGGERS = "a handle, orders.batches(...), clicks.records(...), shop.rule(...), schedule(...), http(...), or a list"
 WRONG: list[tuple[str, list[Any], str]] = [
     ("name", ["", "a b", "ä", "a" * 65, "a.b", None, 1], "must be 1 to 64 letters, digits, hyphens and underscores"),
     ("memory", [127, 10_241, 128.0, "128", None, True], "must be a whole number from 128 to 10,240"),

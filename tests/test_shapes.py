@@ -1,34 +1,159 @@
-"""Events are read by the parsers that people use for AWS's."""
+"""Events are as in tests/golden, and the parsers that people use for AWS's read those."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_lambda_powertools.utilities.data_classes import EventBridgeEvent, SNSEvent, SQSEvent
+from aws_lambda_powertools.utilities.data_classes import EventBridgeEvent, KinesisStreamEvent, SNSEvent, SQSEvent
+from aws_lambda_powertools.utilities.parser import models
 
 from pyfaas import _shapes
+from pyfaas._sources.http.events import Request, version_1, version_2
 
+GOLDEN = Path(__file__).parent / "golden"
 ATTRIBUTES: dict[str, str | int | float | bytes] = {"kind": "new", "n": 5, "half": 0.5, "raw": b"\x00\xff"}
+ID = "0f0e0d0c-0b0a-4908-8706-050403020100"
+AT = 1_800_000_000.25
 
 
 def sqs(**given: Any) -> dict[str, Any]:
     told: dict[str, Any] = {
-        "message_id": "id",
+        "message_id": ID,
         "receipt_handle": "handle",
         "body": '{"a": 1}',
-        "sent_at": 1_800_000_000.25,
-        "first_received_at": 1_800_000_001.0,
+        "sent_at": AT,
+        "first_received_at": AT + 0.75,
         "receives": 3,
-        "attributes": _shapes.typed(ATTRIBUTES),
+        "attributes": {},
     }
     return _shapes.sqs_record("orders", **{**told, **given})
 
 
-def test_an_sqs_event_passes_the_parser_of_powertools() -> None:
-    (record,) = SQSEvent({"Records": [sqs()]}).records
-    assert record.message_id == "id"
+def sns(make: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    told = {"message_id": ID, "message": "hello", "subject": "Hello", "at": AT}
+    return make("receipts", "sub", attributes=_shapes.typed(ATTRIBUTES), **told)
+
+
+def kinesis() -> dict[str, Any]:
+    return _shapes.kinesis_record(
+        "clicks",
+        shard=_shapes.shard_id(3),
+        sequence=_shapes.sequence_number(17),
+        key="ada",
+        data=b'{"a": 1}',
+        at=AT,
+    )
+
+
+def tumbling() -> dict[str, Any]:
+    return _shapes.tumbling_fields(
+        "clicks",
+        shard=_shapes.shard_id(3),
+        begins_at=1_800_000_000.0,
+        ends_at=1_800_000_030.0,
+        state={"seen": 2},
+        is_final=True,
+        is_early=False,
+    )
+
+
+def ended(condition: str, response: dict[str, Any] | None) -> dict[str, Any]:
+    return _shapes.destination_record(
+        function="note", request_id=ID, condition=condition, attempts=3, event={"a": 1}, at=AT, response=response
+    )
+
+
+def given_up() -> dict[str, Any]:
+    return _shapes.given_up_record(
+        function="count",
+        request_id=ID,
+        condition="RetryAttemptsExhausted",
+        attempts=3,
+        error="Unhandled",
+        stream="clicks",
+        shard=_shapes.shard_id(3),
+        sequences=(_shapes.sequence_number(17), _shapes.sequence_number(19)),
+        arrivals=(AT, AT + 1),
+        size=2,
+        at=AT + 2,
+    )
+
+
+def request() -> Request:
+    headers = [
+        ("host", "shop.example"),
+        ("cookie", "a=1; b=2"),
+        ("user-agent", "curl"),
+        ("x-many", "1"),
+        ("x-many", "2"),
+    ]
+    headers.append(("content-type", "application/json"))
+    return Request("POST", "/orders/a%20b", "x=1&x=2", headers, b'{"a": 1}', "192.0.2.1", "HTTP/1.1", ID, AT)
+
+
+FIFO = {"SequenceNumber": _shapes.sequence_number(17), "MessageGroupId": "g", "MessageDeduplicationId": "d"}
+FAILED = {"errorMessage": "no", "errorType": "ValueError", "requestId": ID, "stackTrace": []}
+MADE: dict[str, Callable[[], dict[str, Any]]] = {
+    "sqs": lambda: {"Records": [sqs()]},
+    "sqs-attributes": lambda: {"Records": [sqs(attributes=_shapes.typed(ATTRIBUTES))]},
+    "sqs-fifo-dead": lambda: {"Records": [sqs(fifo=FIFO, dead_letter_of="first")]},
+    "sns": lambda: sns(_shapes.sns_event),
+    "sqs-sns": lambda: {"Records": [sqs(body=json.dumps(sns(_shapes.sns_notification)))]},
+    "bus": lambda: _shapes.bus_event(
+        event_id=ID, source="till", detail_type="Sold", detail={"a": 1}, resources=["r"], at=AT
+    ),
+    "schedule": lambda: _shapes.scheduled_event("tidy", event_id=ID, at=AT),
+    "kinesis": lambda: {"Records": [kinesis()]},
+    "kinesis-tumbling": lambda: {"Records": [kinesis()], **tumbling()},
+    "destination-success": lambda: ended("Success", {"responsePayload": 7}),
+    "destination-failure": lambda: ended("RetriesExhausted", {"responsePayload": FAILED, "functionError": "Unhandled"}),
+    "destination-expired": lambda: ended("EventAgeExceeded", None),
+    "stream-given-up": given_up,
+    "http-1": lambda: version_1(request(), "POST /orders/{id}", {"id": "a b"}, "/orders/{id}"),
+    "http-2": lambda: version_2(request(), "POST /orders/{id}", {"id": "a b"}, {"lambda": {"user": "ada"}}),
+}
+
+
+def golden(name: str) -> Any:
+    return json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_each_is_as_in_its_file(name: str) -> None:
+    assert MADE[name]() == golden(name)
+
+
+def test_there_is_no_file_of_which_nobody_knows() -> None:
+    assert {one.stem for one in GOLDEN.iterdir()} == MADE.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("sqs", models.SqsModel),
+        ("sqs-attributes", models.SqsModel),
+        ("sqs-fifo-dead", models.SqsModel),
+        ("sns", models.SnsModel),
+        ("sqs-sns", models.SqsModel),
+        ("bus", models.EventBridgeModel),
+        ("kinesis", models.KinesisDataStreamModel),
+        ("http-1", models.APIGatewayProxyEventModel),
+        ("http-2", models.APIGatewayProxyEventV2Model),
+        ("kinesis-tumbling", models.KinesisDataStreamModel),
+    ],
+)
+def test_the_models_of_powertools_accept_it(name: str, model: Any) -> None:
+    assert model.model_validate(golden(name))
+
+
+def test_powertools_reads_what_an_sqs_event_says() -> None:
+    (record,) = SQSEvent(golden("sqs-attributes")).records
+    assert record.message_id == ID
     assert record.receipt_handle == "handle"
     assert record.json_body == {"a": 1}
     assert record.attributes.approximate_receive_count == "3"
@@ -41,11 +166,10 @@ def test_an_sqs_event_passes_the_parser_of_powertools() -> None:
     assert (attribute.data_type, attribute.string_value) == ("Number", "5")
 
 
-def test_a_fifo_record_passes_it_too() -> None:
-    fifo = {"SequenceNumber": "1", "MessageGroupId": "g", "MessageDeduplicationId": "d"}
-    (record,) = SQSEvent({"Records": [sqs(fifo=fifo, dead_letter_of="first")]}).records
+def test_powertools_reads_what_a_fifo_record_says() -> None:
+    (record,) = SQSEvent(golden("sqs-fifo-dead")).records
     told = record.attributes
-    assert (told.sequence_number, told.message_group_id, told.message_deduplication_id) == ("1", "g", "d")
+    assert (told.sequence_number, told.message_group_id, told.message_deduplication_id) == (*FIFO.values(),)
     assert told.dead_letter_queue_source_arn == "arn:aws:sqs:us-east-1:000000000000:first"
 
 
@@ -60,28 +184,19 @@ def test_digests_are_those_of_sqs() -> None:
     ):
         encoded += len(name).to_bytes(4, "big") + name.encode() + len(kind).to_bytes(4, "big") + kind.encode()
         encoded += bytes([transport]) + len(value).to_bytes(4, "big") + value
-    record = sqs()
+    (record,) = golden("sqs-attributes")["Records"]
     assert record["md5OfMessageAttributes"] == hashlib.md5(encoded).hexdigest()
     assert record["md5OfBody"] == hashlib.md5(b'{"a": 1}').hexdigest()
 
 
-def test_an_sns_event_passes_the_parser_of_powertools() -> None:
-    event = _shapes.sns_event(
-        "receipts",
-        "sub",
-        message_id="id",
-        message="hello",
-        subject=None,
-        attributes=_shapes.typed(ATTRIBUTES),
-        at=1_800_000_000.5,
-    )
-    parsed = SNSEvent(event)
+def test_powertools_reads_what_an_sns_event_says() -> None:
+    parsed = SNSEvent(golden("sns"))
     assert parsed.sns_message == "hello"
     (record,) = parsed.records
     assert record.event_subscription_arn == "arn:aws:sns:us-east-1:000000000000:receipts:sub"
-    assert record.sns.message_id == "id"
-    assert record.sns.subject is None
-    assert record.sns.timestamp == "2027-01-15T08:00:00.500Z"
+    assert record.sns.message_id == ID
+    assert record.sns.subject == "Hello"
+    assert record.sns.timestamp == "2027-01-15T08:00:00.250Z"
     assert record.sns.topic_arn == "arn:aws:sns:us-east-1:000000000000:receipts"
     assert record.sns.message_attributes["half"].value == "0.5"
     assert record.sns.message_attributes["half"].get_type == "Number"
@@ -89,32 +204,37 @@ def test_an_sns_event_passes_the_parser_of_powertools() -> None:
     assert record.sns.unsubscribe_url
 
 
-def test_an_sns_message_in_an_sqs_event_is_found_by_powertools() -> None:
-    import json
-
-    note = _shapes.sns_notification(
-        "receipts", "sub", message_id="id", message="hello", subject="s", attributes={}, at=1_800_000_000.5
-    )
-    (record,) = SQSEvent({"Records": [sqs(body=json.dumps(note))]}).records
+def test_powertools_finds_an_sns_message_in_an_sqs_event() -> None:
+    (record,) = SQSEvent(golden("sqs-sns")).records
     nested = record.decoded_nested_sns_event
-    assert (nested.message, nested.subject, nested.message_id) == ("hello", "s", "id")
+    assert (nested.message, nested.subject, nested.message_id) == ("hello", "Hello", ID)
 
 
-@pytest.mark.parametrize("kind", ["bus", "schedule"])
-def test_an_eventbridge_event_passes_the_parser_of_powertools(kind: str) -> None:
-    if kind == "bus":
-        event = _shapes.bus_event(
-            event_id="id", source="till", detail_type="Sold", detail={"a": 1}, resources=["r"], at=1_800_000_000.0
-        )
-    else:
-        event = _shapes.scheduled_event("tidy", event_id="id", at=1_800_000_000.0)
-    parsed = EventBridgeEvent(event)
-    assert parsed.get_id == "id"
+def test_powertools_reads_what_a_kinesis_event_says() -> None:
+    (record,) = KinesisStreamEvent(golden("kinesis")).records
+    assert record.event_id == "shardId-000000000003:00000000000000000017"
+    assert record.event_source_arn == "arn:aws:kinesis:us-east-1:000000000000:stream/clicks"
+    assert (record.event_name, record.event_source, record.event_version) == (
+        "aws:kinesis:record",
+        "aws:kinesis",
+        "1.0",
+    )
+    assert record.kinesis.partition_key == "ada"
+    assert record.kinesis.sequence_number == "00000000000000000017"
+    assert record.kinesis.data_as_json() == {"a": 1}
+    assert record.kinesis.approximate_arrival_timestamp == AT
+    assert record.kinesis.kinesis_schema_version == "1.0"
+
+
+@pytest.mark.parametrize("name", ["bus", "schedule"])
+def test_powertools_reads_what_an_eventbridge_event_says(name: str) -> None:
+    parsed = EventBridgeEvent(golden(name))
+    assert parsed.get_id == ID
     assert parsed.time == "2027-01-15T08:00:00Z"
     assert parsed.account == "000000000000"
     assert parsed.region == "us-east-1"
     assert parsed.version == "0"
-    if kind == "bus":
+    if name == "bus":
         assert (parsed.source, parsed.detail_type, parsed.detail) == ("till", "Sold", {"a": 1})
         assert parsed.resources == ["r"]
     else:

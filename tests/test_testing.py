@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 import pytest
-from aws_lambda_powertools.utilities.data_classes import EventBridgeEvent, SNSEvent, SQSEvent
+from aws_lambda_powertools.utilities.data_classes import (
+    APIGatewayProxyEvent,
+    APIGatewayProxyEventV2,
+    EventBridgeEvent,
+    KinesisStreamEvent,
+    SNSEvent,
+    SQSEvent,
+)
+from aws_lambda_powertools.utilities.data_classes.cognito_user_pool_event import PreSignUpTriggerEvent
 
 import handlers
 from pyfaas import ConfigurationError, Runtime
@@ -40,6 +48,17 @@ def test_events_are_made_for_handlers() -> None:
     assert records[0].event_source_arn.endswith(":orders")
     assert records[0].attributes.approximate_receive_count == "3"
     assert records[0].message_id != records[1].message_id
+    (record,) = KinesisStreamEvent(events.stream({"a": 1}, name="clicks", key="ada")).records
+    assert (record.kinesis.partition_key, record.kinesis.data_as_json()) == ("ada", {"a": 1})
+    request = APIGatewayProxyEventV2(events.http("POST /orders/{id}", "/orders/7", body='{"a": 1}', query="x=1"))
+    assert (request.path_parameters, request.json_body) == ({"id": "7"}, {"a": 1})
+    assert request.query_string_parameters == {"x": "1"}
+    older = APIGatewayProxyEvent(events.http("ANY /{path+}", "/a/b", payload="1.0", headers={"X-A": "1"}))
+    assert (older.http_method, older.path_parameters, older.headers["x-a"]) == ("GET", {"path": "a/b"}, "1")
+    asked = PreSignUpTriggerEvent(events.auth("pre_sign_up", "ada", {"email": "e"}))
+    assert (asked.user_name, asked.request.user_attributes) == ("ada", {"email": "e"})
+    with pytest.raises(ConfigurationError, match="path='/b': is not of the route 'GET /a'"):
+        events.http("GET /a", "/b")
     assert SNSEvent(events.topic({"a": 1}, subject="s")).sns_message == '{"a":1}'
     put = EventBridgeEvent(events.bus({"a": 1}, source="till", detail_type="Sold"))
     assert (put.detail, put.source, put.detail_type) == ({"a": 1}, "till", "Sold")

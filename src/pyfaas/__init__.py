@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from pyfaas._pool.histogram import HybridHistogram
     from pyfaas._pool.keepalive import FixedTime, GreedyDual
     from pyfaas._pool.statistics import FunctionStatistics, RuntimeStatistics
-    from pyfaas._records import Outcome, Report, Submission
-    from pyfaas._sources.opened import EventSourceMapping
+    from pyfaas._records import Outcome, Replay, Report, Submission
+    from pyfaas._sources.mapping import EventSourceMapping
     from pyfaas.context import Context
+    from pyfaas.doors import Authorizer, Cors, auth, http
     from pyfaas.errors import (
         AccessDenied,
         AlreadyInProgress,
@@ -48,8 +49,10 @@ if TYPE_CHECKING:
     )
     from pyfaas.functions import Function, function
     from pyfaas.idempotency import Idempotency
+    from pyfaas.resources.archives import Archive
     from pyfaas.resources.buses import Bus, bus
     from pyfaas.resources.queues import Queue, queue
+    from pyfaas.resources.streams import Stream, stream
     from pyfaas.resources.topics import Topic, topic
     from pyfaas.runtime import Runtime
     from pyfaas.triggers import schedule
@@ -58,15 +61,18 @@ __version__ = "0.1.0.dev0"
 
 _HOMES = {
     "pyfaas.functions": ("Function", "function"),
+    "pyfaas.resources.archives": ("Archive",),
     "pyfaas.resources.buses": ("Bus", "bus"),
     "pyfaas.resources.queues": ("Queue", "queue"),
+    "pyfaas.resources.streams": ("Stream", "stream"),
     "pyfaas.resources.topics": ("Topic", "topic"),
-    "pyfaas._sources.opened": ("EventSourceMapping",),
+    "pyfaas._sources.mapping": ("EventSourceMapping",),
     "pyfaas.runtime": ("Runtime",),
     "pyfaas.triggers": ("schedule",),
     "pyfaas.idempotency": ("Idempotency",),
     "pyfaas.context": ("Context",),
-    "pyfaas._records": ("Outcome", "Report", "Submission"),
+    "pyfaas.doors": ("Authorizer", "Cors", "auth", "http"),
+    "pyfaas._records": ("Outcome", "Replay", "Report", "Submission"),
     "pyfaas._pool.keepalive": ("FixedTime", "GreedyDual"),
     "pyfaas._pool.histogram": ("HybridHistogram",),
     "pyfaas._pool.statistics": ("FunctionStatistics", "RuntimeStatistics"),
@@ -102,11 +108,14 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "AccessDenied",
     "AlreadyInProgress",
+    "Archive",
+    "Authorizer",
     "BadResponse",
     "Bus",
     "CannotConfine",
     "ConfigurationError",
     "Context",
+    "Cors",
     "EngineUnavailable",
     "EventExpired",
     "EventSourceMapping",
@@ -131,20 +140,25 @@ __all__ = [
     "PayloadTooLarge",
     "PyfaasError",
     "Queue",
+    "Replay",
     "Report",
     "Runtime",
     "RuntimeStatistics",
     "SandboxDied",
     "StoreUnavailable",
+    "Stream",
     "Submission",
     "Throttled",
     "TimedOut",
     "Topic",
     "__version__",
+    "auth",
     "bus",
     "function",
+    "http",
     "queue",
     "schedule",
+    "stream",
     "topic",
 ]
 

@@ -197,3 +197,19 @@ class Outcome:
                 f"<Outcome {self.request_id} {type(self.error).__name__}: {getattr(self.error, 'message', self.error)}>"
             )
         return f"<Outcome {self.request_id} ok, {len(self.payload)} bytes>"
+
+
+@attrs.frozen
+class Replay:
+    """
+    What is known of a replay of an archive.
+
+    ``state`` is ``"RUNNING"``, ``"COMPLETED"`` or ``"CANCELLED"``; ``start`` and ``end`` say which time it is about, in
+    seconds since 1970; ``replayed`` how many events it has put on the bus so far.
+    """
+
+    name: str
+    state: str
+    start: float
+    end: float
+    replayed: int

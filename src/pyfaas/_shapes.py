@@ -184,6 +184,102 @@ def _sns_message(
     }
 
 
+# -- streams -----------------------------------------------------------------------------------------------------------
+
+
+def shard_id(number: int) -> str:
+    """Name a shard of a stream."""
+    return f"shardId-{number:012d}"
+
+
+def sequence_number(number: int) -> str:
+    """Number a record of a stream, or a message of a FIFO queue: later ones have greater ones, as texts too."""
+    return f"{number:020d}"
+
+
+def stream_arn(stream: str) -> str:
+    """Name a stream as AWS would."""
+    return arn("kinesis", f"stream/{stream}")
+
+
+def kinesis_record(stream: str, *, shard: str, sequence: str, key: str, data: bytes, at: float) -> dict[str, Any]:
+    """Make one of the ``Records`` of a Kinesis event."""
+    return {
+        "kinesis": {
+            "kinesisSchemaVersion": "1.0",
+            "partitionKey": key,
+            "sequenceNumber": sequence,
+            "data": base64.b64encode(data).decode(),
+            "approximateArrivalTimestamp": round(at, 3),
+        },
+        "eventSource": "aws:kinesis",
+        "eventVersion": "1.0",
+        "eventID": f"{shard}:{sequence}",
+        "eventName": "aws:kinesis:record",
+        "invokeIdentityArn": f"arn:aws:iam::{ACCOUNT}:role/lambda",
+        "awsRegion": REGION,
+        "eventSourceARN": stream_arn(stream),
+    }
+
+
+def tumbling_fields(
+    stream: str, *, shard: str, begins_at: float, ends_at: float, state: Any, is_final: bool, is_early: bool
+) -> dict[str, Any]:
+    """Make what an event has beside its ``Records`` where there is a tumbling window."""
+    return {
+        "window": {"start": whole_moment(begins_at), "end": whole_moment(ends_at)},
+        "state": state,
+        "shardId": shard,
+        "eventSourceARN": stream_arn(stream),
+        "isFinalInvokeForWindow": is_final,
+        "isWindowTerminatedEarly": is_early,
+    }
+
+
+def given_up_record(
+    *,
+    function: str,
+    request_id: str,
+    condition: str,
+    attempts: int,
+    error: str | None,
+    stream: str,
+    shard: str,
+    sequences: tuple[str, str],
+    arrivals: tuple[float, float],
+    size: int,
+    at: float,
+) -> dict[str, Any]:
+    """
+    Make what is told of records of a stream that were given up: which they are, not what they hold.
+
+    ``error``: ``"Unhandled"``, None where its function reported them; ``sequences``, ``arrivals``: of the first and
+    the last one.
+    """
+    record: dict[str, Any] = {
+        "requestContext": {
+            "requestId": request_id,
+            "functionArn": function_arn(function),
+            "condition": condition,
+            "approximateInvokeCount": attempts,
+        },
+        "version": "1.0",
+        "timestamp": moment(at),
+        "KinesisBatchInfo": {
+            "shardId": shard,
+            "startSequenceNumber": sequences[0],
+            "endSequenceNumber": sequences[1],
+            "approximateArrivalOfFirstRecord": moment(arrivals[0]),
+            "approximateArrivalOfLastRecord": moment(arrivals[1]),
+            "batchSize": size,
+            "streamArn": stream_arn(stream),
+        },
+    }
+    if attempts:
+        record["responseContext"] = {"statusCode": 200, "executedVersion": "$LATEST", "functionError": error}
+    return record
+
+
 # -- buses and schedules -----------------------------------------------------------------------------------------------
 
 

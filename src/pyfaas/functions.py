@@ -13,6 +13,7 @@ import functools
 import importlib
 import os
 import sys
+import types
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
 
@@ -478,3 +479,16 @@ def _second_is_context(parameters: list[inspect.Parameter]) -> bool:
         return True  # *arguments
     second = positional[1]
     return second.default is second.empty or "context" in second.name.lower() or second.name in ("ctx", "_")
+
+
+def listed(functions: Any) -> tuple[Function[Any, Any], ...] | None:
+    """List the functions that a runtime is given: a module's, or these; None for all. Raises ConfigurationError."""
+    if functions is None:
+        return None
+    if isinstance(functions, types.ModuleType):
+        return tuple(value for value in vars(functions).values() if isinstance(value, Function))
+    if isinstance(functions, Iterable):
+        listed = tuple(functions)
+        if all(isinstance(one, Function) for one in listed):
+            return listed
+    raise ConfigurationError(f"functions={functions!r}: must be a module, a list of functions, or None")

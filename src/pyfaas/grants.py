@@ -18,6 +18,7 @@ VERBS = {
     "queue": ("send",),
     "topic": ("publish",),
     "bus": ("put_event",),
+    "stream": ("put",),
     "function": ("invoke", "submit"),
 }
 _STANDS_FOR = {
@@ -28,10 +29,13 @@ _STANDS_FOR = {
     "aput_event": "put_event",
     "put_events": "put_event",
     "aput_events": "put_event",
+    "aput": "put",
+    "put_many": "put",
+    "aput_many": "put",
     "ainvoke": "invoke",
     "asubmit": "submit",
 }
-_TEXT = re.compile(r"(queue|topic|bus|function):([a-zA-Z0-9_-]{1,80}):([a-z_]+)")
+_TEXT = re.compile(r"(queue|topic|bus|stream|function):([a-zA-Z0-9_-]{1,80}):([a-z_]+)")
 
 
 class Grant(NamedTuple):
@@ -68,5 +72,5 @@ def _checked(number: int, given: Any) -> Grant:
         kind, verb = getattr(target, "kind", "function"), _STANDS_FOR.get(verb, verb)
         if target is not None and hasattr(target, "name") and verb in VERBS.get(kind, ()):
             return Grant(name_of(kind, target.name, verb), target)
-    verbs = "orders.send, receipts.publish, shop.put_event, other.invoke, other.submit"
+    verbs = "orders.send, receipts.publish, shop.put_event, clicks.put, other.invoke, other.submit"
     raise refuse(f"allow[{number}]", given, f'one of {verbs}, or the name of one such as "queue:orders:send"')

@@ -25,6 +25,14 @@ RECEIVES = 1_000
 BATCH = 10_000
 BATCH_OF_FIFO = 10
 BATCH_WINDOW_SECONDS = 300
+SHARDS = 1_000
+STREAM_RETENTION_SECONDS = (60, 31_536_000)
+STREAM_RETRIES = 10_000
+RECORD_AGE_SECONDS = (60, 604_800)
+LANES = 10
+TUMBLING_SECONDS = 900
+WINDOW_STATE_BYTES = 1_048_576
+AUTH_SECONDS = 5.0
 HOPS = 16
 CALL_BYTES = REQUEST_BYTES + 65_536
 FLEXIBLE_SECONDS = 86_400
@@ -90,6 +98,24 @@ QUOTAS = (
     Quota("max_receives", f"1 to {RECEIVES:,}", "the same", "receives", "host", "AWS's"),
     Quota("batch", f"1 to {BATCH:,}, of a FIFO queue {BATCH_OF_FIFO}", "the same", "messages", "host", "AWS's"),
     Quota("window", f"0 to {BATCH_WINDOW_SECONDS}", "0 to 300, 1 or more over 10 messages", "s", "host", "AWS's"),
+    Quota("record of a stream", f"{MESSAGE_BYTES:,}", "1,048,576 or more", "bytes", "host", "as of a queue"),
+    Quota("shards", f"1 to {SHARDS:,}", "by quota", "of a stream", "host", "each is looked at"),
+    Quota(
+        "retention of a stream",
+        "60 to 31,536,000, default 86,400",
+        "86,400 to 31,536,000",
+        "s",
+        "host",
+        "AWS's; this machine's disk may be smaller",
+    ),
+    Quota("parallelization", f"1 to {LANES}", "the same", "batches of a shard", "host", "AWS's"),
+    Quota(
+        "retries of a stream's batch", f"0 to {STREAM_RETRIES:,}, default any", "the same", "failures", "host", "AWS's"
+    ),
+    Quota("max_record_age", "60 to 604,800, default any", "the same", "s", "host", "AWS's"),
+    Quota("tumbling_window", f"1 to {TUMBLING_SECONDS}", "the same", "s", "host", "AWS's"),
+    Quota("state of a tumbling window", f"{WINDOW_STATE_BYTES:,}", "the same", "bytes of JSON", "host", "AWS's"),
+    Quota("timeout with an auth trigger", f"at most {AUTH_SECONDS:g}", "5", "s", "declaration", "AWS's"),
     Quota("hops", f"{HOPS}", "about 16", "functions, one after the other", "host", "AWS's: what runs in a circle ends"),
     Quota("flexible window", f"0 to {FLEXIBLE_SECONDS:,}", "1 to 1,440 min", "s", "host", "AWS's"),
     Quota(

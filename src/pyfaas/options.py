@@ -54,6 +54,12 @@ def refuse(field: str, value: object, right: str) -> ConfigurationError:
     return ConfigurationError(f"{field}={value!r}: must be {right}")
 
 
+def check_each(checks: Mapping[str, Check], given: Mapping[str, Any]) -> None:
+    """Look at each value by the check of its field. Raises ConfigurationError."""
+    for field, value in given.items():
+        checks[field](field, value)
+
+
 def whole(low: int, high: int | None = None, *, optional: bool = False) -> Check:
     """Accept a whole number in a range."""
     right = f"a whole number from {low:,} to {high:,}" if high is not None else f"a whole number, at least {low:,}"

@@ -25,35 +25,45 @@ from pyfaas import _port, limits
 from pyfaas._clock import Clock
 from pyfaas._payload import encode_event
 from pyfaas._pool.keepalive import KeepAlive, policy_of
-from pyfaas._records import Facts, Outcome, Submission
+from pyfaas._records import Outcome, Submission
 from pyfaas._waits import Trip, run_async, run_blocking
 from pyfaas.errors import (
     CannotConfine,
     ConfigurationError,
     FunctionNotFound,
     HostError,
-    InternalError,
     InvalidEvent,
     InvokeError,
 )
-from pyfaas.functions import Function, declared
-from pyfaas.options import Check, a_clock, check_submission, check_tenant, one_of, seconds, store_path, whole
+from pyfaas.functions import Function, declared, listed
+from pyfaas.options import (
+    Check,
+    a_clock,
+    check_each,
+    check_submission,
+    check_tenant,
+    one_of,
+    seconds,
+    store_path,
+    whole,
+)
 from pyfaas.resources import Handle
 
 if sys.platform != "win32":
     from pyfaas._confine.plan import Holding, missing
     from pyfaas._invoke.calls import Calls
     from pyfaas._invoke.direct import invoke, run
-    from pyfaas._invoke.ending import Ending
+    from pyfaas._invoke.ending import Ending, outcome_of, value_of
     from pyfaas._invoke.stream import AsyncStream, BlockingStream, Pipeline
     from pyfaas._pool.policy import Shelf
     from pyfaas._pool.pool import Pool, pools
     from pyfaas._pool.statistics import FunctionStatistics, RuntimeStatistics
     from pyfaas._sandbox.sandbox import Lost
-    from pyfaas._telemetry.logs import compose_log
 
 if TYPE_CHECKING:
-    from pyfaas._sources.opened import EventSourceMapping
+    from pyfaas._sources.auth.asking import Auth
+    from pyfaas._sources.http.application import Application, Open
+    from pyfaas._sources.mapping import EventSourceMapping
     from pyfaas._stores.queue import Waiting
 
 Event = TypeVar("Event")
@@ -123,8 +133,7 @@ class Runtime:
             "durability": durability,
             "clock": clock,
         }
-        for name, value in given.items():
-            _CHECKS[name](name, value)
+        check_each(_CHECKS, given)
         self._concurrency = concurrency
         self._when_full = when_full
         self._confinement = confinement
@@ -137,7 +146,7 @@ class Runtime:
         self._sources: Any = None
         self._seen = 0  # of what was declared
         self._keep_alive = policy_of(keep_alive)
-        self._functions = _only_these(functions)
+        self._functions = listed(functions)
         self._number = next(_numbers)
         self._state = "new"
         self._pool: Any = None
@@ -281,7 +290,7 @@ class Runtime:
         """Run the function and wait for its result; see ``Function.invoke``."""
         shelf = self._shelf(function, tenant)
         if shelf.idempotent:
-            return _value_of(run_blocking(run(self._pool, shelf, encode_event(event), bare=True)))  # type: ignore[no-any-return]
+            return value_of(run_blocking(run(self._pool, shelf, encode_event(event), bare=True)))  # type: ignore[no-any-return]
         return invoke(self._pool, shelf, encode_event(event))  # type: ignore[return-value]
 
     async def ainvoke(self, function: Function[Event, Result], event: Event, *, tenant: str | None = None) -> Result:
@@ -306,7 +315,7 @@ class Runtime:
         self, function: Function[Event, Result], events: Iterable[Event], *, tenant: str | None = None
     ) -> BlockingStream[Result]:
         """Run the function for each event, values in order; see ``Function.map``."""
-        return BlockingStream(self._pipeline(function, events, tenant, bare=True), _value_of)
+        return BlockingStream(self._pipeline(function, events, tenant, bare=True), value_of)
 
     def try_map(
         self, function: Function[Event, Any], events: Iterable[Event], *, tenant: str | None = None
@@ -322,7 +331,7 @@ class Runtime:
         tenant: str | None = None,
     ) -> AsyncStream[Result]:
         """Do what ``map`` does from async code."""
-        return AsyncStream(self._pipeline(function, events, tenant, bare=True), _value_of)
+        return AsyncStream(self._pipeline(function, events, tenant, bare=True), value_of)
 
     def atry_map(
         self,
@@ -417,7 +426,7 @@ class Runtime:
     # -- handles, and what they are connected with ---------------------------------------------------------------------
 
     def send(self, to: Handle, what: Any) -> Any:
-        """Accept what a handle made; see ``Queue.send``, ``Topic.publish`` and ``Bus.put_event``."""
+        """Accept what a handle made; see ``Queue.send``, ``Topic.publish``, ``Bus.put_event`` and ``Stream.put``."""
         return run_blocking(self._later().outbox.send(to, what))
 
     async def asend(self, to: Handle, what: Any) -> Any:
@@ -442,6 +451,42 @@ class Runtime:
         """List what connects queues, topics and buses to functions, as the store knows it, the oldest first."""
         self._later()
         return self._sources.mappings()  # type: ignore[no-any-return]
+
+    # -- the doors -----------------------------------------------------------------------------------------------------
+
+    @property
+    def asgi(self) -> Application:
+        """
+        An ASGI application of all functions that have an ``http`` trigger: hand it to a server, or mount it in yours.
+
+        It opens this runtime with the server (or with the first request), and closes it with that if it had opened it.
+        """
+        from pyfaas._sources.http.application import Application
+
+        return Application(self._doors, self.close, lambda: self._state == "open")
+
+    def serve(self, host: str = "127.0.0.1", port: int = 8080, **options: Any) -> None:
+        """
+        Serve ``asgi`` by uvicorn (``pip install pyfaas[http]``) until it is told to stop by SIGINT or SIGTERM.
+
+        ``options`` are uvicorn's. Raises ConfigurationError where uvicorn is not installed.
+        """
+        from pyfaas._sources.http.serve import serve
+
+        serve(self.asgi, host, port, options)
+
+    @property
+    def auth(self) -> Auth:
+        """The hooks of sign-up and sign-in, for applications to ask; functions have them by ``trigger=auth(...)``."""
+        from pyfaas._sources.auth.asking import Auth
+
+        return Auth(lambda: (self._later().house, self._sources.hooks))
+
+    def _doors(self) -> Open:
+        from pyfaas._sources.http.application import Open
+
+        later = self._later()
+        return Open(later.house, self._sources.router)
 
     def _once(self, shelf: Shelf, payload: bytes, raw_id: bytes, go: Callable[[], Trip[Ending]]) -> Trip[Ending]:
         from pyfaas._invoke.once import run_once  # with what stores need
@@ -515,37 +560,6 @@ class Runtime:
             f"<Runtime {self._number} open, {now.in_flight} of {now.concurrency} permits in use, {now.waiting} waiting,"
             f" sandboxes: {now.live} live, {now.idle} idle, {now.standby} standby>"
         )
-
-
-def _value_of(ending: Ending | BaseException) -> Any:
-    if isinstance(ending, BaseException):
-        raise ending
-    if ending.error is not None:
-        raise ending.error
-    return ending.value
-
-
-def outcome_of(ending: Ending | BaseException) -> Outcome:
-    """Make what the caller sees; an event of a stream that could not be sent has an outcome too."""
-    if isinstance(ending, InvokeError):
-        return Outcome(None, b"", ending, Facts(bytes(16), "", 0), compose_log)
-    if isinstance(ending, BaseException):
-        raise ending
-    if ending.facts is None:
-        raise InternalError("an ending without facts")
-    return Outcome(ending.value, ending.payload, ending.error, ending.facts, compose_log)
-
-
-def _only_these(functions: Any) -> tuple[Function[Any, Any], ...] | None:
-    if functions is None:
-        return None
-    if isinstance(functions, types.ModuleType):
-        return tuple(value for value in vars(functions).values() if isinstance(value, Function))
-    if isinstance(functions, Iterable):
-        listed = tuple(functions)
-        if all(isinstance(one, Function) for one in listed):
-            return listed
-    raise ConfigurationError(f"functions={functions!r}: must be a module, a list of functions, or None")
 
 
 # -- the process -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ For tests of functions and of what calls them: the pure parts of triggers, to be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from time import monotonic, sleep, time
 from typing import Any
@@ -18,7 +18,11 @@ from typing import Any
 from pyfaas import _shapes
 from pyfaas._invoke.ids import new_id
 from pyfaas._language.patterns import compile_pattern
+from pyfaas._language.routes import Router
+from pyfaas._language.routes import parse as parse_route
 from pyfaas._language.schedules import parse, zone_of
+from pyfaas._sources.auth.hooks import event_of
+from pyfaas._sources.http.events import Request, version_1, version_2
 from pyfaas.context import request_id_text
 from pyfaas.errors import ConfigurationError
 from pyfaas.resources import Attributes, text_of
@@ -95,6 +99,57 @@ class events:  # noqa: N801 - a drawer of functions
             for body in bodies
         ]
         return {"Records": records}
+
+    @staticmethod
+    def stream(*data: Any, name: str = "stream", key: str = "key") -> dict[str, Any]:
+        """Make the event of a batch of a stream, of bytes, texts or of what JSON can hold."""
+        records = [
+            _shapes.kinesis_record(
+                name,
+                shard=_shapes.shard_id(0),
+                sequence=_shapes.sequence_number(number),
+                key=key,
+                data=one if isinstance(one, bytes) else text_of("data", one).encode(),
+                at=time(),
+            )
+            for number, one in enumerate(data, 1)
+        ]
+        return {"Records": records}
+
+    @staticmethod
+    def http(
+        route: str = "$default",
+        path: str = "/",
+        *,
+        body: str | bytes = b"",
+        query: str = "",
+        headers: Mapping[str, str] | None = None,
+        payload: str = "2.0",
+        authorizer: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """
+        Make the event of a request: ``events.http("GET /orders/{id}", "/orders/7")``.
+
+        Raises ConfigurationError where the path is not of this route.
+        """
+        wanted = parse_route(route)
+        method = "GET" if wanted.method == "ANY" else wanted.method
+        router: Router[None] = Router()
+        router.add(wanted, None)
+        match = router.find(method, path)
+        if match is None:
+            raise ConfigurationError(f"path={path!r}: is not of the route {route!r}")
+        named = [("host", "localhost"), *((name.lower(), value) for name, value in (headers or {}).items())]
+        raw = body.encode() if isinstance(body, str) else body
+        request = Request(method, path, query, named, raw, "127.0.0.1", "HTTP/1.1", _some_id(), time())
+        if payload == "1.0":
+            return version_1(request, wanted.key, match.parameters, wanted.path, authorizer)
+        return version_2(request, wanted.key, match.parameters, authorizer)
+
+    @staticmethod
+    def auth(hook: str, user: str, attributes: Mapping[str, str], **request: Any) -> dict[str, Any]:
+        """Make what a hook of sign-in is asked: ``events.auth("pre_sign_up", "ada", {"email": ...})``."""
+        return event_of(hook, user, attributes, request, way=None, client_id="local")
 
     @staticmethod
     def topic(

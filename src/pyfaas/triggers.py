@@ -3,6 +3,7 @@ What may stand after ``trigger=``, besides a handle itself: which events a funct
 
     orders.batches(size=100, window=1)      receipts.messages(filter={"kind": ["paid"]})
     shop.rule({"source": ["till"]})         schedule("rate(5 minutes)")
+    clicks.records(parallelization=4)
 
 These only say what is wanted; ``_sources`` makes running things of them.
 """
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyfaas import _port, limits
 from pyfaas._payload import encode_event
+from pyfaas.doors import AuthTrigger, HttpTrigger
 from pyfaas.errors import ConfigurationError
 from pyfaas.options import one_of, refuse, seconds, whole
 
@@ -148,7 +150,47 @@ class ScheduleTrigger(NamedTuple):
         """Any function will do."""
 
 
-Trigger = QueueTrigger | TopicTrigger | RuleTrigger | ScheduleTrigger
+class StreamTrigger(NamedTuple):
+    """Batches of records of a stream, of each shard one after the other."""
+
+    stream: Any
+    size: int
+    window: float
+    start: str | datetime
+    parallelization: int
+    bisect: bool
+    retries: int | None
+    max_record_age: float | None
+    report_failures: bool
+    filters: tuple[str, ...]
+    tumbling_window: int
+    on_failure: Any
+
+    @property
+    def source(self) -> str:
+        """What the events come from."""
+        return f"stream/{self.stream.name}"
+
+    def row(self) -> tuple[str, dict[str, Any]]:
+        """Give its name among several of one function, and what the store knows of it."""
+        told = {
+            "start": self.start if isinstance(self.start, str) else self.start.timestamp(),
+            "on_failure": None if self.on_failure is None else self.on_failure.path,
+        }
+        return "", {**self._options(), **told}
+
+    def changed(self, options: Mapping[str, Any]) -> StreamTrigger:
+        """Make another one with these options. Raises ConfigurationError."""
+        return changed(self.stream.records, self._options(), options)  # type: ignore[no-any-return]
+
+    def _options(self) -> dict[str, Any]:
+        return {name: value for name, value in self._asdict().items() if name != "stream"}
+
+    def check(self, timeout: float) -> None:
+        """Any function will do."""
+
+
+Trigger = QueueTrigger | TopicTrigger | RuleTrigger | ScheduleTrigger | StreamTrigger | HttpTrigger | AuthTrigger
 
 
 def schedule(
@@ -222,7 +264,9 @@ def _trigger_of(given: Any) -> Trigger:
     make = getattr(given, "as_trigger", None)
     if make is None or isinstance(given, type):
         raise refuse(
-            "trigger", given, "a queue, a topic, orders.batches(...), shop.rule(...), schedule(...), or a list"
+            "trigger",
+            given,
+            "a handle, orders.batches(...), clicks.records(...), shop.rule(...), schedule(...), http(...), or a list",
         )
     return make()  # type: ignore[no-any-return]
 

@@ -8,6 +8,9 @@ from types import ModuleType
 
 import pytest
 
+import pyfaas
+import pyfaas.errors
+
 SCRIPT = Path(__file__).parents[2] / "docs" / "generate.py"
 
 
@@ -27,6 +30,14 @@ generate = load()
 def test_a_table_is_current(name: str) -> None:
     page, text = generate.page_with(name)
     assert page.read_text("utf-8") == text, f"{page} is out of date: run python docs/generate.py"
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    page = (SCRIPT.parent / "reference" / "api.md").read_text("utf-8")
+    errors = {name for name in vars(pyfaas.errors) if name in pyfaas.__all__}
+    for name in {*pyfaas.__all__} - errors - {"__version__"}:
+        assert f"pyfaas.{name}\n" in page, name
+    assert "automodule:: pyfaas.errors" in page
 
 
 def test_the_readme_shows_the_faults_as_they_were_last_seen() -> None:

@@ -26,6 +26,7 @@ from support import open_files
 SOURCE = str(Path(pyfaas.__file__).parents[1])
 TESTS = str(Path(__file__).parents[1])
 NAP_SECONDS = 0.003
+SINKS = ("ran", "told", "worked", "heard", "looked")  # what the functions of killing.py write
 
 
 def eventually(check: Callable[[], Any], told: Callable[[], Any] | str = "", seconds: float = 15.0) -> Any:

@@ -71,7 +71,7 @@ def ended(runtime: Runtime, request_id: str) -> Submission:
 def accept_echo(transaction: Transaction, raw_id: bytes) -> bytes:
     """Accept an event as another host does, which does not run it."""
     to = submissions.queue_of(transaction, "echo")
-    return submissions.accept(transaction, to, "echo", raw_id, b"5", json.dumps({"id": raw_id.hex()}))
+    return submissions.accept(transaction, to, raw_id, b"5", json.dumps({"id": raw_id.hex()}))
 
 
 def lines(file: Path) -> list[str]:
@@ -483,8 +483,6 @@ def test_a_store_that_cannot_be_opened_is_told_of_by_open(tmp_path: Path) -> Non
 PROGRAM = """
     import os, sys
     from pyfaas import Runtime, function
-    from pyfaas._invoke import dispatch
-    dispatch.LEASE_SECONDS = 1.0  # so long the next host waits for what a dead one had
     file = sys.argv[2]
 
     @function(writes=[os.path.dirname(file)], timeout=10)

@@ -132,3 +132,13 @@ def test_a_deadline_holds_where_the_caller_reads_nothing(runtime: Runtime) -> No
     assert is_alive(pid)
     wait_until(lambda: not is_alive(pid), 15)
     assert isinstance(next(stream).error, TimedOut)
+
+
+def test_a_sandbox_that_another_thread_has_just_closed_holds_nothing(runtime: Runtime) -> None:
+    runtime.invoke(handlers.echo, 1)
+    (sandbox,) = runtime._pool.ledger.shelves[handlers.echo].idle
+    wait_until(lambda: sandbox.measured_at > 0)
+    runtime.close()
+    assert not sandbox.is_open
+    assert sandbox.measure(time.monotonic()) == 0
+    assert sandbox.is_gone()

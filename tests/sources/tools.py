@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ from handlers import PLACE
 from pyfaas import Function, function
 from support import wait_until
 
-REPORT = "report"
+REPORT, COUNT = "report", "count"
 
 
 def recorder(file: Path, reply: Any = None, **options: Any) -> Function[Any, Any]:
@@ -60,3 +61,42 @@ def wait_for(file: Path, count: int, seconds: float = 15.0) -> list[Any]:
     """Wait until so many events were written down, and give them."""
     wait_until(lambda: len(events(file)) >= count, seconds)
     return events(file)
+
+
+def reader(file: Path, reply: Any = None, **options: Any) -> Function[Any, Any]:
+    """
+    Declare a function that writes each event of a stream into a file, its data as text.
+
+    It fails where a record says ``fail``; with ``reply=REPORT`` it reports those that begin with ``bad``; with
+    ``reply=COUNT`` it counts them in the state of a window; else it returns ``reply``.
+    """
+    where = str(file)
+
+    def handler(event: Any) -> Any:
+        return read(where, event, reply)
+
+    return function(**{"name": f"read-{file.stem}", "writes": [PLACE], "timeout": 10, **options})(handler)
+
+
+def read(file: str, event: Any, reply: Any) -> Any:
+    data = [base64.b64decode(one["kinesis"]["data"]).decode() for one in event["Records"]]
+    lines = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(lines, json.dumps({**event, "data": data}).encode() + b"\n")
+    os.close(lines)
+    if "fail" in data:
+        raise ValueError("as it was told to")
+    if reply == REPORT:
+        bad = [one["kinesis"]["sequenceNumber"] for one, text in zip(event["Records"], data) if text.startswith("bad")]  # noqa: B905 - 3.10
+        return {"batchItemFailures": [{"itemIdentifier": one} for one in bad]}
+    if reply == COUNT:
+        return {"state": {"count": event["state"].get("count", 0) + len(data)}}
+    return reply
+
+
+def batches(file: Path) -> list[list[str]]:
+    """Give what each event of a stream said, in the order in which they came."""
+    return [event["data"] for event in events(file)]
+
+
+def read_flat(file: Path) -> list[str]:
+    return [text for batch in batches(file) for text in batch]

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio.lowlevel
 import pytest
@@ -22,7 +22,7 @@ from pyfaas import ConfigurationError, StoreUnavailable
 from pyfaas._clock import SystemClock
 from pyfaas._stores import database as module
 from pyfaas._stores import queue
-from pyfaas._stores.database import APPLICATION, Database, Transaction
+from pyfaas._stores.database import APPLICATION, Database, Mergeable, Ticket, Transaction
 from pyfaas._stores.sql import SCHEMA, SQL, statements
 from pyfaas._waits import run_async
 from pyfaas.testing import ManualClock
@@ -97,7 +97,7 @@ def test_jobs_that_wait_together_are_committed_together(tmp_path: Path) -> None:
     commits: list[int] = []
     commit = database._commit
 
-    def counted(answers: list[Any]) -> dict[int, float]:
+    def counted(answers: list[Any]) -> dict[Ticket, float]:
         commits.append(len(answers))
         return commit(answers)
 
@@ -160,7 +160,7 @@ def test_what_comes_after_closing_is_refused_and_what_came_before_is_done(databa
 
 
 def test_who_is_told_of_commits_may_fail_without_harm(database: Database, caplog: pytest.LogCaptureFixture) -> None:
-    def fail(touched: dict[int, float]) -> None:
+    def fail(touched: dict[Ticket, float]) -> None:
         raise ValueError(touched)
 
     database.on_touched = fail
@@ -311,7 +311,8 @@ def test_a_file_that_is_damaged_inside_is_told_of_by_whoever_meets_it(tmp_path: 
         do(database, lambda transaction: queue.send(transaction, made, b"x" * 1000))
     database.close()
     content = bytearray(path.read_bytes())
-    content[4096 * 8 :] = b"\xff" * len(content[4096 * 8 :])
+    half = len(content) // 2  # behind where the tables begin
+    content[half:] = b"\xff" * len(content[half:])
     path.write_bytes(content)
     database = opened(path)
     with pytest.raises(StoreUnavailable, match="it is damaged; it stays as it is"):
@@ -422,8 +423,8 @@ def test_every_statement_fits_the_tables() -> None:
         for statement in statements(script):
             plain.execute(statement)
     for name, statement in SQL.items():
-        values = dict.fromkeys(module_values(statement), 1)
-        plain.execute(f"EXPLAIN {statement}", values).fetchall()
+        named = dict.fromkeys(module_values(statement), 1)
+        plain.execute(f"EXPLAIN {statement}", named or [1] * statement.count("?")).fetchall()
         assert name.isidentifier()
     plain.close()
 
@@ -443,6 +444,10 @@ def test_a_claim_of_a_long_queue_walks_along_an_index() -> None:
         values = dict.fromkeys(module_values(SQL[name]), 1)
         steps = [row[3] for row in plain.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", values)]
         assert not [step for step in steps if "SCAN" in step or "TEMP B-TREE" in step], (name, steps)
+    for name in ("read", "unread", "next_arrival", "last_of_shard", "trim", "due_cursors", "next_due_cursor"):
+        values = dict.fromkeys(module_values(SQL[name]), 1)
+        steps = [row[3] for row in plain.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", values)]
+        assert not [step for step in steps if step.startswith(("SCAN record", "SCAN cursor"))], (name, steps)
     plain.close()
 
 
@@ -486,3 +491,54 @@ def test_the_clock_of_this_machine_tells_its_boot() -> None:
     assert clock.boot == SystemClock().boot
     first, second = clock.steady(), clock.steady()
     assert first <= second
+
+
+class Noted(Mergeable[int]):
+    """Puts a fact into the store, alone or together with others; counts how it was done."""
+
+    together: ClassVar[list[int]] = []
+
+    def __init__(self, number: int, *, bad: bool = False) -> None:
+        self.number = number
+        self.bad = bad
+
+    @staticmethod
+    def all_of(transaction: Transaction, jobs: list[Noted]) -> list[int]:
+        Noted.together.append(len(jobs))
+        for job in jobs:
+            if job.bad:
+                raise ValueError("as it was told to")
+            note(job.number)(transaction)
+        return [job.number for job in jobs]
+
+
+def test_jobs_of_a_kind_that_follow_each_other_are_done_together(database: Database) -> None:
+    stop = threading.Event()
+    Noted.together.clear()
+    database.put(lambda _: stop.wait(10))
+    answers = [database.put(Noted(1)), database.put(Noted(2)), database.put(note(3)), database.put(Noted(4))]
+    stop.set()
+    assert [answer.block().value for answer in answers] == [1, 2, 2, 4]
+    assert Noted.together == [2, 1]
+
+
+def test_one_that_is_at_fault_is_refused_alone(database: Database) -> None:
+    stop = threading.Event()
+    database.put(lambda _: stop.wait(10))
+    answers = [database.put(Noted(number, bad=number == 2)) for number in range(1, 4)]
+    stop.set()
+    ended = [answer.block() for answer in answers]
+    assert [answer.value for answer in ended] == [1, None, 3]
+    assert [type(answer.error) for answer in ended] == [type(None), ValueError, type(None)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 31, 32, 33, 100])
+def test_rows_that_are_put_in_together_are_numbered_in_their_order(database: Database, count: int) -> None:
+    made = do(database, lambda one: queue.find_or_make(one, "orders"))
+    now = database.now()
+    rows = [(made.id, now, now, None, str(number).encode(), None) for number in range(count)]
+    last = do(database, lambda one: one.insert_rows("send_rows", rows))
+    found = do(database, lambda one: queue.claim(one, made, 200, 10.0)).messages
+    assert [(one.id, one.body) for one in found] == [
+        (last - count + 1 + number, str(number).encode()) for number in range(count)
+    ]

@@ -12,7 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 
 from pyfaas import ConfigurationError
 from pyfaas._stores import queue as module
-from pyfaas._stores.database import Database
+from pyfaas._stores.database import Database, Ticket
 from pyfaas._stores.queue import Claimed, Message, Queue, Rules, Waiting
 from pyfaas.testing import ManualClock
 from stores.tools import do
@@ -213,7 +213,7 @@ def test_one_with_a_known_id_is_not_taken_again_for_five_minutes(desk: Desk) -> 
 
 
 def test_who_sends_or_gives_back_wakes_those_who_wait(desk: Desk) -> None:
-    touched: list[dict[int, float]] = []
+    touched: list[dict[Ticket, float]] = []
     desk.database.on_touched = touched.append
     now = desk.database.now()
     desk.send(b"1", delay=2.0)

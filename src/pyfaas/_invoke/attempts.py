@@ -18,12 +18,13 @@ from pyfaas._invoke.destinations import SUCCESS, End, request_id_of, telling
 from pyfaas._invoke.direct import run
 from pyfaas._invoke.dispatch import CLAIMED_AT_ONCE, LEASE_SECONDS, Run, Source, claim, next_due
 from pyfaas._invoke.ending import Ending
+from pyfaas._invoke.ids import new_id
 from pyfaas._invoke.outbox import Outbox
 from pyfaas._invoke.retries import Again, Over
 from pyfaas._records import error_of
 from pyfaas._stores import queue, submissions
 from pyfaas._stores.database import Database, Transaction
-from pyfaas._stores.queue import Message, Queue
+from pyfaas._stores.queue import Leased, Message, Queue
 from pyfaas._waits import run_async
 from pyfaas.errors import PayloadMismatch, PyfaasError, tell_of
 from pyfaas.functions import Function
@@ -44,6 +45,19 @@ class House(NamedTuple):
     shelf_of: Callable[[Function[Any, Any], str | None], Shelf]
     finished: Callable[[bytes], None]
 
+    async def run(
+        self,
+        function: Function[Any, Any],
+        payload: bytes,
+        *,
+        tenant: str | None = None,
+        request_id: bytes | None = None,
+        hops: int = 0,
+    ) -> Ending:
+        """Invoke a function with an event that was accepted. Raises what refuses it."""
+        shelf, begun = self.shelf_of(function, tenant), (None, request_id or new_id(), None)
+        return await run_async(run(self.pool, shelf, payload, bare=False, begun=begun, hops=hops))
+
 
 class Attempts(Source):
     """The queue of what was submitted to a function."""
@@ -53,6 +67,7 @@ class Attempts(Source):
     def __init__(self, house: House, function: Function[Any, Any], of: Queue) -> None:
         self.function = function
         self.queue = of
+        self.tickets = (of.id,)
         self._house = house
         self._starved = False
 
@@ -73,8 +88,8 @@ class Attempts(Source):
         def job(transaction: Transaction) -> list[Message]:
             return queue.claim(transaction, self.queue, room, LEASE_SECONDS, _KEEP_ALL).messages
 
-        messages = await claim(self._house.database, self, self.queue, job)
-        return [Run(self, self.queue, [message], partial(self._attempt, message)) for message in messages]
+        messages = await claim(self._house.database, self, job)
+        return [Run(self, Leased(self.queue, [one]), partial(self._attempt, one)) for one in messages]
 
     def next_due(self, transaction: Transaction) -> float:
         """Tell when something is due."""
@@ -98,7 +113,13 @@ class Attempts(Source):
             return
         decided: Again | Over
         try:
-            ending = await self._run(message)
+            ending = await self._house.run(
+                self.function,
+                message.body,
+                tenant=noted.get("tenant"),
+                request_id=bytes.fromhex(noted["id"]),
+                hops=noted.get("hops", 0),
+            )
         except PyfaasError as error:  # refused: there is no permit, or this machine cannot
             refusals = noted.get("refusals", 0) + 1
             decided = retries.after_refusal(refusals, self._age(message), options.max_event_age)
@@ -118,13 +139,6 @@ class Attempts(Source):
     def _age(self, message: Message) -> float:
         """Tell for how long it could have been run."""
         return self._house.database.now() - message.sent_at - float(message.attributes.get("delay", 0.0))
-
-    async def _run(self, message: Message) -> Ending:
-        noted = message.attributes
-        shelf = self._house.shelf_of(self.function, noted.get("tenant"))
-        begun = (None, bytes.fromhex(noted["id"]), None)
-        hops = noted.get("hops", 0)
-        return await run_async(run(self._house.pool, shelf, message.body, bare=False, begun=begun, hops=hops))
 
     async def _go_on(self, message: Message, decided: Again | Over, error: PyfaasError, noted: dict[str, Any]) -> None:
         told = tell_of(error)
@@ -146,11 +160,11 @@ class Attempts(Source):
         self, message: Message, state: str, end: End, *, value: bytes | None = None, error: Any = None
     ) -> None:
         """Note what came of it, and tell whoever is to be told: all of that, or none."""
-        attempts = message.attributes.get("attempts", 0)
+        name, attempts = self.function.name, message.attributes.get("attempts", 0)
         tell = telling(self._house.outbox, self.function, message, end)
 
         def job(transaction: Transaction) -> bool:
-            if not submissions.finish(transaction, self.queue, message, state, attempts, value, error):
+            if not submissions.finish(transaction, self.queue, name, message, state, attempts, value, error):
                 return False
             tell(transaction)
             return True

@@ -21,11 +21,11 @@ from pyfaas._clock import Clock, SystemClock
 from pyfaas._invoke.attempts import Attempts, House
 from pyfaas._invoke.cause import NOBODY, Cause
 from pyfaas._invoke.dispatch import Dispatch
-from pyfaas._invoke.ids import new_id
+from pyfaas._invoke.ids import new_id_in_order
 from pyfaas._invoke.outbox import Outbox
 from pyfaas._records import Submission, error_of
-from pyfaas._stores import queue, submissions
-from pyfaas._stores.database import Database, Transaction
+from pyfaas._stores import estates, log, queue, submissions
+from pyfaas._stores.database import Database, Job, Transaction
 from pyfaas._stores.queue import Queue
 from pyfaas._stores.submissions import Record
 from pyfaas._waits import Later, Trip, run_blocking
@@ -94,14 +94,17 @@ class Deferred:
         served = self._served.get(function.name)
         if served is None or served.function is not function:
             served = yield from self._serve(function, served)
-        request_id, to = new_id(), served.queue
+        request_id, to = new_id_in_order(), served.queue
         noted = f'{{"id": "{request_id.hex()}"}}'
         if delay or tenant is not None or cause is not NOBODY:
             noted = json.dumps({"id": request_id.hex(), "delay": delay, "tenant": tenant, **cause.noted()})
-        accepted: bytes = yield from self.database.write(
-            lambda one: submissions.accept(one, to, function.name, request_id, payload, noted, delay=delay, key=key)
-        )
-        return request_id_text(accepted)
+        job: Job[bytes] = submissions.Acceptance(to, request_id, payload, noted, delay)
+        if key is not None:
+
+            def job(transaction: Transaction) -> bytes:
+                return submissions.accept(transaction, to, request_id, payload, noted, delay=delay, key=key)
+
+        return request_id_text((yield from self.database.write(job)))
 
     def _attempts(self, function: Function[Any, Any], of: Queue) -> Attempts:
         """Run what is in this queue by this function; one that was declared anew takes the place of the old one."""
@@ -111,8 +114,8 @@ class Deferred:
                 return former
             self._served[function.name] = attempts = Attempts(self.house, function, of)
             if former is not None:
-                self.dispatch.leave(of.id, former)
-            self.dispatch.serve(of.id, attempts)
+                self.dispatch.leave(former)
+            self.dispatch.serve(attempts)
         return attempts
 
     def serve_also(self, function: Function[Any, Any]) -> Trip[None]:
@@ -189,12 +192,13 @@ class Deferred:
         self._closed = True
         self._finished(None)
         lost = self._left() if self.database.path is None else 0
+        estates.leave(self.database)
         self.database.close()
         return lost
 
     def _left(self) -> int:
         try:
-            return run_blocking(self.database.write(queue.count_all))
+            return run_blocking(self.database.write(lambda one: queue.count_all(one) + log.count_unread(one)))
         except StoreUnavailable:
             return 0
 
@@ -208,7 +212,9 @@ def open_deferred(
     path: str | None, durability: str, clock: Clock | None, pool: Pool, shelf_of: Callable[[Any, str | None], Shelf]
 ) -> Deferred:
     """Open a store, in memory without a path. Raises StoreUnavailable."""
-    return Deferred(Database(path, durability, clock or SystemClock()), pool, shelf_of)
+    database = Database(path, durability, clock or SystemClock())
+    estates.register(database)
+    return Deferred(database, pool, shelf_of)
 
 
 def raw_id_of(request_id: str) -> bytes:

@@ -16,20 +16,19 @@ import asyncio
 import contextlib
 import logging
 import math
-import os
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 import attrs
 
-from pyfaas._stores import changes, queue, submissions
-from pyfaas._stores.database import Database, Transaction
-from pyfaas._stores.queue import Message, Queue
+from pyfaas._stores import changes, log, queue, submissions
+from pyfaas._stores.database import Database, Ticket, Transaction
+from pyfaas._stores.queue import Queue
 from pyfaas._waits import run_async
 from pyfaas.errors import StoreUnavailable
 
@@ -47,15 +46,26 @@ STORE_SECONDS = 1.0  # before a store that failed is asked again
 _log = logging.getLogger("pyfaas")
 
 
+class Held(Protocol):
+    """What is leased: ``queue.Leased``, or a cursor of a log."""
+
+    def keep(self, transaction: Transaction, seconds: float) -> object:
+        """Have its lease end later."""
+
+    def give_back(self, transaction: Transaction) -> object:
+        """Let others have it."""
+
+
 class Source:
     """
     Something that has work now and then.
 
-    ``due_at``: when to look, in the store's time; ``running``: how many of its runs have begun and not ended;
-    ``served``: whether it is looked at; ``descriptor``: when it is readable, the source is to ``read`` it and be looked
-    at; -1 without one.
+    ``tickets``: what it waits for, as those name it who ``touch``; ``due_at``: when to look, in the store's time;
+    ``running``: how many of its runs have begun and not ended; ``served``: whether it is looked at; ``descriptor``:
+    when it is readable, the source is to ``read`` it and be looked at; -1 without one.
     """
 
+    tickets: tuple[Ticket, ...] = ()
     due_at: float = 0.0
     running: int = 0
     served: bool = False
@@ -77,7 +87,7 @@ class Source:
         """Tell when to look, as the store has it; infinity where there is nothing."""
         raise NotImplementedError
 
-    def drop(self) -> list[tuple[Queue, Message]]:
+    def drop(self) -> list[Held]:
         """Let go of what was claimed and has not begun, for others to have it."""
         return []
 
@@ -87,17 +97,18 @@ class Run:
     """What was claimed together: one permit, one task."""
 
     source: Source
-    queue: Queue
-    messages: list[Message]
+    held: Held
     do: Callable[[], Awaitable[None]]
 
 
-async def claim(database: Database, source: Source, of: Queue, job: Callable[[Transaction], T]) -> T:
-    """Have messages of a queue leased for a source, and note when it should look again. Raises StoreUnavailable."""
+async def claim(database: Database, source: Source, job: Callable[[Transaction], list[T]]) -> list[T]:
+    """Have something leased for a source, and note when it should look again. Raises StoreUnavailable."""
     source.due_at = math.inf  # what comes from here on says so
 
-    def claim_and_ask(transaction: Transaction) -> tuple[T, float]:
-        return job(transaction), next_due(transaction, of)
+    def claim_and_ask(transaction: Transaction) -> tuple[list[T], float]:
+        if not source.served:  # since just now, and whoever left it relies on that
+            return [], math.inf
+        return job(transaction), source.next_due(transaction)
 
     claimed, due_at = await run_async(database.write(claim_and_ask, durable=False))
     source.due_at = min(source.due_at, due_at)
@@ -110,15 +121,14 @@ def next_due(transaction: Transaction, of: Queue) -> float:
     return math.inf if due_at is None else due_at
 
 
-def _by_queue(held: list[tuple[Queue, Message]]) -> dict[Queue, list[Message]]:
-    of: dict[Queue, list[Message]] = {}
-    for from_queue, message in held:
-        of.setdefault(from_queue, []).append(message)
-    return of
+def _give_back(transaction: Transaction, held: Iterable[Held]) -> None:
+    for one in held:
+        one.give_back(transaction)
 
 
-def _put_back(transaction: Transaction, of: Queue, messages: list[Message]) -> None:
-    queue.put_back(transaction, of, messages)
+def _keep(transaction: Transaction, held: Iterable[Held]) -> None:
+    for one in held:
+        one.keep(transaction, LEASE_SECONDS)
 
 
 class Dispatch:
@@ -126,7 +136,7 @@ class Dispatch:
 
     def __init__(self, database: Database, pool: Pool, others: Callable[[], Awaitable[None]]) -> None:
         self._sources: list[Source] = []
-        self._by_queue: dict[int, list[Source]] = {}
+        self._waiting: dict[Ticket, list[Source]] = {}
         self._database = database
         self._pool = pool
         self._others = others
@@ -144,20 +154,22 @@ class Dispatch:
 
     # -- from other threads --------------------------------------------------------------------------------------------
 
-    def serve(self, queue_id: int, source: Source) -> None:
-        """Run what comes from a source from now on, and what is there; it takes from this queue."""
+    def serve(self, source: Source) -> None:
+        """Run what comes from a source from now on, and what is there."""
         with self._lock:
             self._sources = [*self._sources, source]
-            self._by_queue[queue_id] = [*self._by_queue.get(queue_id, ()), source]
+            for ticket in source.tickets:
+                self._waiting[ticket] = [*self._waiting.get(ticket, ()), source]
             source.served = True
         self.start()
         self.wake()
 
-    def leave(self, queue_id: int, source: Source) -> None:
+    def leave(self, source: Source) -> None:
         """Look at a source no more; what it has begun goes on."""
         with self._lock:
             self._sources = [one for one in self._sources if one is not source]
-            self._by_queue[queue_id] = [one for one in self._by_queue.get(queue_id, ()) if one is not source]
+            for ticket in source.tickets:
+                self._waiting[ticket] = [one for one in self._waiting[ticket] if one is not source]
             source.served = False
         self._in_loop(lambda: self._let_go(source))
 
@@ -206,16 +218,16 @@ class Dispatch:
         self._stop_at = 0.0
         self._thread = self._loop = None
 
-    def _touched(self, queues: dict[int, float]) -> None:
+    def _touched(self, touched: dict[Ticket, float]) -> None:
         """
         Hear of a commit, in the writer's thread: wake the loop only where it sleeps for longer.
 
         What a claim will see needs no word: its source says "never" before the claim is put, so what comes later is
         told.
         """
-        for queue_id, due_at in queues.items():
-            if any(due_at < source.due_at for source in self._by_queue.get(queue_id, ())):
-                self._in_loop(lambda: self._note(queues))
+        for ticket, due_at in touched.items():
+            if any(due_at < source.due_at for source in self._waiting.get(ticket, ())):
+                self._in_loop(lambda: self._note(touched))
                 return
 
     def wake(self) -> None:
@@ -268,16 +280,19 @@ class Dispatch:
 
     def _let_go(self, source: Source) -> None:
         """Nobody waits for that: if it fails, the leases end some time."""
-        for from_queue, messages in _by_queue(source.drop()).items():
-            self._database.put(partial(_put_back, of=from_queue, messages=messages), durable=False)
+        if held := source.drop():
+            self._database.put(partial(_give_back, held=held), durable=False)
 
-    def _note(self, queues: dict[int, float]) -> None:
-        """In some queues something comes due."""
-        for queue_id, due_at in queues.items():
-            for source in self._by_queue.get(queue_id, ()):
-                if due_at < source.due_at:
-                    source.due_at = due_at
-                    self._woken.set()
+    def _note(self, touched: dict[Ticket, float]) -> None:
+        """In some places something comes due."""
+        for ticket, due_at in touched.items():
+            self._note_of(self._waiting.get(ticket, ()), due_at)
+
+    def _note_of(self, sources: Iterable[Source], due_at: float) -> None:
+        for source in sources:
+            if due_at < source.due_at:
+                source.due_at = due_at
+                self._woken.set()
 
     async def _look_until_stopped(self, group: Any) -> None:
         while True:
@@ -296,7 +311,8 @@ class Dispatch:
                 if share := math.ceil(self._room() / left):  # no source takes the room of all
                     await self._look(source, share, group)
             self._listen()
-            if not self._woken.is_set():
+            is_over = self._stop_at < math.inf and not self._runs  # unless more has come due meanwhile
+            if not (self._woken.is_set() or is_over):
                 await self._sleep()
 
     def _listen(self) -> None:
@@ -366,41 +382,34 @@ class Dispatch:
         """
         if self._runs and self._database.now() >= self._keep_at:
             self._keep_at = self._database.now() + LEASE_SECONDS / 3
-            held = [(run.queue, message) for run in self._runs if run.source.keeps_leases for message in run.messages]
-            await self._with_each(held, lambda one, of, messages: queue.extend(one, of, messages, LEASE_SECONDS))
+            await self._with_all([run.held for run in self._runs if run.source.keeps_leases], _keep)
 
     async def _give_back(self) -> None:
         """Let others have, at once, what was claimed and not finished."""
-        held = [(run.queue, message) for run in self._runs for message in run.messages]
-        held += [one for source in self._sources for one in source.drop()]
-        await self._with_each(held, queue.put_back)
+        held = [run.held for run in self._runs]
+        await self._with_all([*held, *(one for source in self._sources for one in source.drop())], _give_back)
         self._runs.clear()
 
-    async def _with_each(
-        self, held: list[tuple[Queue, Message]], do: Callable[[Transaction, Queue, list[Message]], object]
-    ) -> None:
-        of = _by_queue(held)
-        if of:
+    async def _with_all(self, held: list[Held], do: Callable[[Transaction, Iterable[Held]], None]) -> None:
+        if held:
             with contextlib.suppress(StoreUnavailable):  # then they are run twice
-                job = self._database.write(lambda one: [do(one, *each) for each in of.items()], durable=False)
-                await run_async(job)
+                await run_async(self._database.write(lambda one: do(one, held), durable=False))
 
-    def _news(self, transaction: Transaction, *, version: int | None) -> tuple[int, dict[int, float]]:
-        """Tell whether another host has written, and if so, when something is due in our queues."""
+    def _news(self, transaction: Transaction, *, version: int | None) -> tuple[int, list[tuple[Source, float]]]:
+        """Tell whether another host has written, and if so, when something is due for our sources."""
         found = transaction.version()
-        due: dict[int, float] = {}
-        for queue_id, sources in tuple(self._by_queue.items()) if found != version else ():
-            due[queue_id] = min((source.next_due(transaction) for source in sources[:1]), default=math.inf)
-        return found, due
+        sources = self._sources if found != version else []
+        return found, [(source, source.next_due(transaction)) for source in sources]
 
     async def _look_for_others(self, log: str) -> None:
         """Notice what other hosts put into the store, or finished: at once where the kernel tells of it."""
         written = asyncio.Event()
-        descriptor = changes.watch(log)
+        watch = changes.watch(log)
         loop = asyncio.get_running_loop()
 
         def seen() -> None:
-            loop.remove_reader(descriptor)  # for a while: our own writes are told too
+            if watch is not None:
+                loop.remove_reader(watch.fileno())  # for a while: our own writes are told too
             written.set()
 
         version = None
@@ -412,25 +421,30 @@ class Dispatch:
                     )
                     if found != version:
                         version = found
-                        self._note(due)
+                        for source, due_at in due:
+                            self._note_of([source], due_at)
                         await self._others()
-                if descriptor < 0:
+                if watch is None:
                     await anyio.sleep(POLL_SECONDS)
                     continue
                 await anyio.sleep(NOTICE_SECONDS)
-                loop.add_reader(descriptor, seen)
+                loop.add_reader(watch.fileno(), seen)
                 await written.wait()
                 written.clear()
-                changes.drain(descriptor)
+                watch.drain()
         finally:
-            if descriptor >= 0:
-                loop.remove_reader(descriptor)
-                os.close(descriptor)
+            if watch is not None:
+                loop.remove_reader(watch.fileno())
+                watch.close()
 
     async def _forget(self) -> None:
-        """Forget what came of submissions some days ago."""
+        """Forget what came of submissions some days ago, and what no log is to keep any more."""
         while True:
             forgotten = 0
             with contextlib.suppress(StoreUnavailable):
                 forgotten = await run_async(self._database.write(submissions.forget, durable=False))
+                trimmed, late = await run_async(self._database.write(log.trim, durable=False))
+                forgotten += trimmed
+                for target in late:
+                    _log.warning("%s had not read all that a stream's retention was over for", target)
             await anyio.sleep(FORGET_SECONDS if not forgotten else FORGET_PAUSE_SECONDS)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pyfaas._records import Facts
-from pyfaas.errors import FunctionError
+from pyfaas._records import Facts, Outcome
+from pyfaas._telemetry.logs import compose_log
+from pyfaas.errors import FunctionError, InternalError, InvokeError
 
 
 class Ending(NamedTuple):
@@ -15,3 +16,23 @@ class Ending(NamedTuple):
     payload: bytes
     error: FunctionError | None
     facts: Facts | None
+
+
+def value_of(ending: Ending | BaseException) -> Any:
+    """Give the value, or raise why there is none."""
+    if isinstance(ending, BaseException):
+        raise ending
+    if ending.error is not None:
+        raise ending.error
+    return ending.value
+
+
+def outcome_of(ending: Ending | BaseException) -> Outcome:
+    """Make what the caller sees; an event of a stream that could not be sent has an outcome too."""
+    if isinstance(ending, InvokeError):
+        return Outcome(None, b"", ending, Facts(bytes(16), "", 0), compose_log)
+    if isinstance(ending, BaseException):
+        raise ending
+    if ending.facts is None:
+        raise InternalError("an ending without facts")
+    return Outcome(ending.value, ending.payload, ending.error, ending.facts, compose_log)

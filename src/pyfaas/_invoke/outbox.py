@@ -4,6 +4,7 @@ What is sent, published or put: one job for the writer, so it is with all who wa
     queue   ──► a message in it
     topic   ──► for each mapping that its attributes or its body fit: a message in a queue, or an event of a function
     bus     ──► for each rule that it fits: an event of a function
+    stream  ──► a record at the end of one of its shards
 
 The writer looks the mappings up when it commits, so nobody is left out who had subscribed before.
 """
@@ -19,16 +20,16 @@ from typing import Any
 
 from pyfaas import _shapes, limits
 from pyfaas._invoke.cause import NOBODY, Cause
-from pyfaas._invoke.ids import new_id
+from pyfaas._invoke.ids import new_id, new_id_in_order
 from pyfaas._language.transform import Change, compile_transform
 from pyfaas._payload import encode_event
-from pyfaas._stores import queue, submissions
+from pyfaas._stores import log, queue, replays, submissions
 from pyfaas._stores.database import Database, Job, Transaction
 from pyfaas._stores.mappings import Mapping, Routes
 from pyfaas._waits import Trip
 from pyfaas.context import request_id_text
 from pyfaas.errors import PayloadTooLarge
-from pyfaas.resources import Bus, Handle, Publication, Put, Queue, Sending, Topic
+from pyfaas.resources import Archive, Bus, Handle, Publication, Put, Putting, Queue, Sending, Stream, Topic
 
 Deliver = Callable[[Mapping], bytes]
 
@@ -39,7 +40,6 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._routes = Routes()
-        self._queues: dict[str, queue.Queue] = {}
 
     def send(self, to: Handle, what: Any, cause: Cause = NOBODY) -> Trip[Any]:
         """Accept it, and give its id; of several messages or events their ids. Raises StoreUnavailable."""
@@ -51,17 +51,39 @@ class Outbox:
             return self._sending(to, what, cause)
         if isinstance(to, Topic):
             return self._publication(to, what, cause)
+        if isinstance(to, Stream):
+            return self._putting(to, what, cause)
         assert isinstance(to, Bus)  # noqa: S101 - there is no other kind
         return self._events(to, what, cause)
 
-    def ask(self, of: Queue, verb: str, count: int | None = None) -> Trip[Any]:
-        """Look after a queue: ``count`` or ``purge`` its messages, or ``redrive`` so many. Raises StoreUnavailable."""
+    def ask(self, of: Handle, verb: str, argument: Any = None) -> Trip[Any]:
+        """
+        Look after a queue, a stream or an archive. Raises ConfigurationError and StoreUnavailable.
+
+        ``count`` what is in it; of a queue ``purge`` all messages, or ``redrive`` so many; ``replay`` an archive, list
+        its ``replays``, or ``cancel`` one.
+        """
+        return (yield from self._database.write(lambda one: self._asked(one, of, verb, argument)))
+
+    def _asked(self, transaction: Transaction, of: Handle, verb: str, argument: Any) -> Any:
+        if isinstance(of, Stream):
+            return log.count(transaction, log.find_or_make(transaction, of.path, of.shards, of.retention))
+        if isinstance(of, Archive):
+            if verb == "count":
+                return replays.count(transaction, of.path, of.retention)
+            if verb == "replays":
+                return replays.every(transaction, of.path)
+            if verb == "cancel":
+                return replays.cancel(transaction, of.path, argument)
+            replays.begin(transaction, of.path, of.bus.path, of.retention, argument)
+            return argument.name
+        assert isinstance(of, Queue)  # noqa: S101 - no other handle asks
         verbs: dict[str, Callable[[Transaction, queue.Queue], Any]] = {
             "count": queue.count,
             "purge": queue.purge,
-            "redrive": lambda one, store: queue.redrive(one, store, -1 if count is None else count),
+            "redrive": lambda one, store: queue.redrive(one, store, -1 if argument is None else argument),
         }
-        return (yield from self._database.write(lambda one: verbs[verb](one, self.queue_of(one, of))))
+        return verbs[verb](transaction, self.queue_of(transaction, of))
 
     def wall(self) -> float:
         """Tell what time it is on the wall."""
@@ -95,6 +117,18 @@ class Outbox:
                 )
                 ids.append(self._database.message_id(number))
             return ids
+
+        return job
+
+    # -- streams -------------------------------------------------------------------------------------------------------
+
+    def _putting(self, to: Stream, what: list[Putting], cause: Cause) -> Job[list[str]]:
+        noted = noted_of({}, cause)
+
+        def job(transaction: Transaction) -> list[str]:
+            into = log.find_or_make(transaction, to.path, to.shards, to.retention)
+            numbers = log.append(transaction, into, [(one.key, one.data, noted) for one in what])
+            return [_shapes.sequence_number(number) for number in numbers]
 
         return job
 
@@ -157,11 +191,21 @@ class Outbox:
         def job(transaction: Transaction) -> list[str]:
             for event, payload in zip(made, payloads, strict=True):
                 for row in self._routes.of(transaction, to.path, event):
-                    changed = _transformed(row, event, wall) if row.rule.get("transform") else payload
-                    accept_for(row.target.partition("/")[2], changed, cause)(transaction)
+                    if row.target.startswith("archive/"):
+                        kept = (event["id"], payload)
+                        replays.keep(transaction, row.target, row.rule["retention"], kept)
+                    else:
+                        accept_for(_function_of(row), _for_rule(row, event, wall) or payload, cause)(transaction)
             return [event_id for event_id, _ in events]
 
         return job
+
+    def put_again(self, transaction: Transaction, to: str, event: dict[str, Any], rules: list[str] | None) -> None:
+        """Hand an event of an archive to the functions that have rules which it fits, or to those of these rules."""
+        wall = self.wall()
+        for row in self._routes.of(transaction, to, event):
+            if not row.target.startswith("archive/") and (rules is None or row.name in rules):
+                accept_for(_function_of(row), _for_rule(row, event, wall) or encode_event(event), NOBODY)(transaction)
 
 
 def noted_of(attributes: _shapes.Typed, cause: Cause, token: str | None = None) -> str | None:
@@ -176,12 +220,12 @@ def noted_of(attributes: _shapes.Typed, cause: Cause, token: str | None = None) 
 
 def accept_for(function: str, payload: bytes, cause: Cause) -> Job[bytes]:
     """Give the part of a transaction that has a function run with this, later."""
-    request_id = new_id()
+    request_id = new_id_in_order()
     noted = json.dumps({"id": request_id.hex(), **cause.noted()})
 
     def job(transaction: Transaction) -> bytes:
         to = submissions.queue_of(transaction, function)
-        return submissions.accept(transaction, to, function, request_id, payload, noted)
+        return submissions.accept(transaction, to, request_id, payload, noted)
 
     return job
 
@@ -196,7 +240,14 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def _transformed(row: Mapping, event: dict[str, Any], at: float) -> bytes:
+def _function_of(row: Mapping) -> str:
+    return row.target.partition("/")[2]
+
+
+def _for_rule(row: Mapping, event: dict[str, Any], at: float) -> bytes | None:
+    """Make of an event what a rule gives its function; None where that is the event."""
+    if not row.rule.get("transform"):
+        return None
     rule = row.name
     reserved = {
         "aws.events.rule-name": rule,

@@ -139,7 +139,7 @@ class Rounds:
         """Put what was first looked at into cgroups; last, and a few at a time: the kernel may take long over each."""
         ungrouped, self._ungrouped = self._ungrouped, []
         for sandbox in ungrouped[:GROUPS_A_TICK]:
-            if sandbox.group is None and sandbox.pid > 0 and not sandbox.dying:
+            if sandbox.group is None and sandbox.pid > 0 and not (sandbox.dying or sandbox.is_gone()):
                 self._pool.supply.hold_by_group(sandbox)
 
     def _look_at_used(self, now: float) -> None:

@@ -352,7 +352,10 @@ class Sandbox:
 
     def log_bytes(self) -> int:
         """Tell how much memory the log takes: blocks, for its size may be a lie."""
-        return os.fstat(self.log).st_blocks * 512 if _HAS_MEMFD else 0
+        try:
+            return os.fstat(self.log).st_blocks * 512 if _HAS_MEMFD else 0
+        except OSError:  # another thread has just closed it
+            return 0
 
     @property
     def grace(self) -> float:

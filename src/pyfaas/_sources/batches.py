@@ -22,7 +22,9 @@ FIRST_POLLERS = 5
 MORE_POLLERS = 5.0  # a second: 300 a minute
 MOST_POLLERS = 1_250
 IDLE_POLLERS = 2
-_HEAD, _TAIL = b'{"Records":[', b"]}"
+_HEAD = b'{"Records":['
+
+NO_RECORDS, OK, FAILED = "No records processed", "OK", "PROBLEM: Function call failed"  # AWS's words
 
 
 class Batch(NamedTuple):
@@ -32,23 +34,28 @@ class Batch(NamedTuple):
     payload: bytes
 
 
-def cut(items: Iterable[tuple[T, bytes]], size: int) -> Iterator[Batch]:
-    """Make events of records (their JSON), in their order: up to ``size`` in each, and up to 6 MB."""
+def cut(items: Iterable[tuple[T, bytes]], size: int, beside: bytes = b"") -> Iterator[Batch]:
+    """
+    Make events of records (their JSON), in their order: up to ``size`` in each, and up to 6 MB.
+
+    ``beside``: JSON of what each event says besides.
+    """
     batch: list[tuple[T, bytes]] = []
     length = 0
-    most = limits.REQUEST_BYTES - len(_HEAD) - len(_TAIL)
+    tail = b"]" + (b"," + beside[1:-1] if beside else b"") + b"}"
+    most = limits.REQUEST_BYTES - len(_HEAD) - len(tail)
     for item, record in items:
         if batch and (len(batch) == size or length + 1 + len(record) > most):
-            yield _joined(batch)
+            yield _joined(batch, tail)
             batch, length = [], 0
         batch.append((item, record))
         length += len(record) + 1
     if batch:
-        yield _joined(batch)
+        yield _joined(batch, tail)
 
 
-def _joined(batch: list[tuple[T, bytes]]) -> Batch:
-    return Batch([item for item, _ in batch], _HEAD + b",".join(record for _, record in batch) + _TAIL)
+def _joined(batch: list[tuple[T, bytes]], tail: bytes) -> Batch:
+    return Batch([item for item, _ in batch], _HEAD + b",".join(record for _, record in batch) + tail)
 
 
 def failed(response: Any, ids: Sequence[str]) -> set[str] | None:

@@ -9,20 +9,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from pyfaas._invoke.deferred import Deferred, refuse_namesake
-from pyfaas._sources.queues import NO_RECORDS, QueueSource
+from pyfaas._invoke.dispatch import Source
+from pyfaas._language.routes import Router
+from pyfaas._sources.auth.asking import Asked, hooks_of
+from pyfaas._sources.http.application import Door, router_of
+from pyfaas._sources.http.gate import Gate
+from pyfaas._sources.mapping import EventSourceMapping
+from pyfaas._sources.queues import QueueSource
+from pyfaas._sources.replays import Replayer
 from pyfaas._sources.schedules import Ticker, next_of
-from pyfaas._stores import mappings, queue, schedules
+from pyfaas._sources.streams import StreamSource
+from pyfaas._stores import log, mappings, queue, replays, schedules
 from pyfaas._stores.database import Transaction
 from pyfaas._stores.mappings import Mapping, Wanted
 from pyfaas._waits import Trip, run_async, run_blocking
+from pyfaas.doors import AuthTrigger, HttpTrigger
 from pyfaas.errors import ConfigurationError
 from pyfaas.functions import Function
 from pyfaas.resources import Queue, fed
-from pyfaas.triggers import QueueTrigger, ScheduleTrigger, Trigger
+from pyfaas.triggers import QueueTrigger, ScheduleTrigger, StreamTrigger, Trigger
 
+T = TypeVar("T")
 Key: TypeAlias = "tuple[str, str, str]"  # a mapping's source, target and name
 
 
@@ -31,65 +41,9 @@ class _Known(NamedTuple):
 
     rows: list[Mapping]
     queues: dict[Queue, queue.Queue]
-    has_schedules: bool
+    logs: dict[str, log.Log]  # by the paths of their streams
+    helpers: list[Source]  # those of ours that are needed
     current: int | None  # another number once a row has changed
-
-
-class EventSourceMapping:
-    """
-    What connects a source of events to a function, or a topic to a queue; ``runtime.mappings()`` gives them.
-
-    ``uuid`` names it; ``source`` and ``target`` are in the form of ``"queue/orders"`` and ``"function/charge"``,
-    ``name`` that of a rule; ``trigger`` is what was declared, None in a runtime that does not have the function.
-    """
-
-    def __init__(self, opened: Sources, row: Mapping, trigger: Trigger | None) -> None:
-        self._opened = opened
-        self._row = row
-        self.uuid = opened.deferred.database.message_id(row.id)
-        self.source = row.source
-        self.target = row.target
-        self.name = row.name
-        self.trigger = trigger
-
-    @property
-    def state(self) -> str:
-        """In AWS's words: ``"Enabled"``, ``"Disabled"``, and ``"Disabling"`` while the last of it still runs."""
-        if self._opened.is_enabled(self._row.id):
-            return "Enabled"
-        source = self._opened.source_of(self._row.id)
-        return "Disabling" if source is not None and source.running else "Disabled"
-
-    @property
-    def last_result(self) -> str:
-        """What came of the last batch, in AWS's words; of a queue in this runtime."""
-        source = self._opened.source_of(self._row.id)
-        return NO_RECORDS if source is None else source.last_result
-
-    def pause(self) -> None:
-        """Take no more events, in any host; what runs goes on. It stays so until ``resume``, in later runs too."""
-        self._opened.enable(self._row, enabled=False)
-
-    def resume(self) -> None:
-        """Go on."""
-        self._opened.enable(self._row, enabled=True)
-
-    def change(self, **options: Any) -> None:
-        """
-        Change what the trigger was declared with, such as ``size=100``, until this runtime is closed.
-
-        Raises ConfigurationError, also where this runtime does not have the function.
-        """
-        if self.trigger is None:
-            raise ConfigurationError(f"{self!r} is not of this runtime: it cannot be changed here")
-        self.trigger = self._opened.change(self._row, self.trigger.changed(options))
-
-    def remove(self) -> None:
-        """Forget it, in every host, until a runtime is opened that declares it."""
-        self._opened.remove(self._row)
-
-    def __repr__(self) -> str:
-        return f"<EventSourceMapping {self.source} -> {self.target} {self.state}>"
 
 
 class Sources:
@@ -97,12 +51,15 @@ class Sources:
 
     def __init__(self, deferred: Deferred) -> None:
         self.deferred = deferred
+        self.router: Router[Door] = Router()
+        self._gates: dict[HttpTrigger, Gate] = {}
+        self.hooks: dict[str, Asked] = {}
         self._triggers: dict[Key, tuple[Function[Any, Any], Trigger]] = {}
-        self._sources: dict[int, QueueSource] = {}
+        self._sources: dict[int, QueueSource | StreamSource] = {}
         self._enabled: dict[int, bool] = {}
         self._current: int | None = 0
         self._lock = threading.Lock()
-        self._ticker = Ticker(deferred.house)
+        self._ticker, self._replayer = Ticker(deferred.house), Replayer(deferred.house)
         deferred.on_others = self.look_again
         deferred.database.clock.when_moved(self._time_moved)
 
@@ -117,6 +74,11 @@ class Sources:
         _refuse_namesakes(triggered)
         self.deferred.serve(functions if self.deferred.database.path is not None else triggered)
         wanted = self._wanted(triggered)
+        self._routes(lambda _: True)  # two of one route, or hook, are refused before anything is written
+        self._hooks(lambda _: True)
+        for trigger in self._all(HttpTrigger):
+            if trigger.authorizer is not None:
+                self.deferred.house.shelf_of(trigger.authorizer.function, None)  # one that is not ours is refused now
         targets = {*(f"function/{function.name}" for function in functions), *(one.target for one in wanted)}
 
         wall = self.deferred.database.clock.wall()
@@ -125,6 +87,11 @@ class Sources:
             mappings.declare(transaction, targets, wanted)
             for function in functions:
                 schedules.declare(transaction, function.name, _timetable(function), wall, next_of)
+            for stream in {one.stream for one in self._all(StreamTrigger)}:
+                log.declare(transaction, stream.path, stream.shards, stream.retention)
+            for (_, target), rule in fed.items():
+                if target.startswith("archive/"):
+                    replays.declare(transaction, target, rule["retention"])
             return self._read(transaction)
 
         with self._lock:
@@ -155,7 +122,7 @@ class Sources:
         """Tell whether it takes events, as far as this runtime has heard."""
         return self._enabled.get(number, False)
 
-    def source_of(self, number: int) -> QueueSource | None:
+    def source_of(self, number: int) -> QueueSource | StreamSource | None:
         """Give what runs of it here, or ran last."""
         return self._sources.get(number)
 
@@ -235,9 +202,11 @@ class Sources:
 
         def job(transaction: Transaction) -> _Known | None:
             is_news = mappings.current(transaction) != self._current
-            if not is_news and (self._ticker.served or schedules.next_fire(transaction) is None):
-                return None
-            return self._read(transaction)
+            return (
+                self._read(transaction)
+                if is_news or not all(one.served for one in self._helpers(transaction))
+                else None
+            )
 
         known = await run_async(self.deferred.database.write(job, durable=False))
         if known is not None:
@@ -247,42 +216,75 @@ class Sources:
     # -- what runs -----------------------------------------------------------------------------------------------------
 
     def _read(self, transaction: Transaction) -> _Known:
-        """Read the rows, and find the queues that our triggers need."""
-        handles = {trigger.queue for _, trigger in self._triggers.values() if isinstance(trigger, QueueTrigger)}
+        """Read the rows, and find the queues and logs that our triggers need, and our places in these."""
+        rows = mappings.every(transaction)
+        handles = {trigger.queue for trigger in self._all(QueueTrigger)}
         handles |= {handle.dead_letter for handle in handles if handle.dead_letter is not None}
         queue_of = self.deferred.outbox.queue_of
         queues = {handle: queue_of(transaction, handle) for handle in handles}
-        has_schedules = schedules.next_fire(transaction) is not None
-        return _Known(mappings.every(transaction), queues, has_schedules, mappings.current(transaction))
+        logs = {}
+        for row in rows:
+            _, trigger = self._triggers.get(row[1:4], (None, None))
+            if isinstance(trigger, StreamTrigger):
+                stream = trigger.stream
+                logs[row.source] = of = log.find_or_make(transaction, stream.path, stream.shards, stream.retention)
+                log.follow(transaction, of, row.id, trigger.parallelization, row.rule["start"])
+        return _Known(rows, queues, logs, self._helpers(transaction), mappings.current(transaction))
+
+    def _helpers(self, transaction: Transaction) -> list[Source]:
+        """List those that serve all functions, if they have anything to do."""
+        ticker = [] if schedules.next_fire(transaction) is None else [self._ticker]
+        return [*ticker, *([self._replayer] if replays.is_any_wanted(transaction) else [])]
+
+    def _all(self, kind: type[T]) -> list[T]:
+        """List our triggers of a kind."""
+        return [trigger for _, trigger in self._triggers.values() if isinstance(trigger, kind)]
 
     def _run(self, known: _Known) -> None:
         """Begin with what is enabled and of our functions, and end what is not any more."""
-        if known.has_schedules and not self._ticker.served:
-            self.deferred.dispatch.serve(schedules.TICKET, self._ticker)
+        for helper in known.helpers:
+            if not helper.served:
+                self.deferred.dispatch.serve(helper)
         self._current = known.current
         self._enabled = {row.id: row.enabled for row in known.rows}
-        wanted: dict[int, tuple[Function[Any, Any], QueueTrigger]] = {}
+        enabled = {row[1:4] for row in known.rows if row.enabled}
+        self.router, self.hooks = self._routes(enabled.__contains__), self._hooks(enabled.__contains__)
+        wanted: dict[int, tuple[Function[Any, Any], QueueTrigger | StreamTrigger]] = {}
         for row in known.rows:
             function, trigger = self._triggers.get(row[1:4], (None, None))
-            if function is not None and isinstance(trigger, QueueTrigger) and row.enabled:
+            if function is not None and isinstance(trigger, (QueueTrigger, StreamTrigger)) and row.enabled:
                 wanted[row.id] = (function, trigger)
         for number, source in self._sources.items():
             if source.served and wanted.get(number) != (source.function, source.trigger):
-                self.deferred.dispatch.leave(source.queue.id, source)
+                self.deferred.dispatch.leave(source)
         for number, (function, trigger) in wanted.items():
             former = self._sources.get(number)
             if former is None or not former.served:
-                self._sources[number] = self._begin(function, trigger, known.queues)
+                self._sources[number] = source = self._made(number, function, trigger, known)
+                self.deferred.dispatch.serve(source)
 
-    def _begin(
-        self, function: Function[Any, Any], trigger: QueueTrigger, queues: dict[Queue, queue.Queue]
-    ) -> QueueSource:
+    def _routes(self, is_enabled: Callable[[Key], bool]) -> Router[Door]:
+        """Make a router of what our HTTP triggers say. Raises ConfigurationError."""
+        found = self._triggers.items()
+        wanted = [(function, one, is_enabled(key)) for key, (function, one) in found if isinstance(one, HttpTrigger)]
+        return router_of(wanted, self._gates)
+
+    def _hooks(self, is_enabled: Callable[[Key], bool]) -> dict[str, Asked]:
+        """List who is asked what at sign-in. Raises ConfigurationError."""
+        found = self._triggers.items()
+        return hooks_of(
+            (function, one, is_enabled(key)) for key, (function, one) in found if isinstance(one, AuthTrigger)
+        )
+
+    def _made(
+        self, number: int, function: Function[Any, Any], trigger: QueueTrigger | StreamTrigger, known: _Known
+    ) -> QueueSource | StreamSource:
+        if isinstance(trigger, StreamTrigger):
+            return StreamSource(self.deferred.house, function, trigger, number, known.logs[trigger.source])
         handle: Queue = trigger.queue
-        dead_letter = None if handle.dead_letter is None else queues[handle.dead_letter]
+        dead_letter = None if handle.dead_letter is None else known.queues[handle.dead_letter]
         rules = queue.Rules(handle.max_receives, dead_letter, handle.retention)
-        source = QueueSource(self.deferred.house, function, trigger, queues[handle], rules)
-        self.deferred.dispatch.serve(source.queue.id, source)
-        return source
+        return QueueSource(self.deferred.house, function, trigger, known.queues[handle], rules)
 
 
 def _timetable(function: Function[Any, Any]) -> dict[str, dict[str, Any]]:

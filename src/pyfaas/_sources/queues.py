@@ -20,21 +20,18 @@ import anyio
 
 from pyfaas import _shapes, limits
 from pyfaas._invoke.attempts import House
-from pyfaas._invoke.direct import run
-from pyfaas._invoke.dispatch import Run, Source, claim, next_due
+from pyfaas._invoke.dispatch import Held, Run, Source, claim, next_due
 from pyfaas._invoke.ending import Ending
-from pyfaas._invoke.ids import new_id
-from pyfaas._sources.batches import Batch, Filters, Pollers, cut, failed
+from pyfaas._sources.batches import FAILED, NO_RECORDS, OK, Batch, Filters, Pollers, cut, failed
 from pyfaas._stores import queue
 from pyfaas._stores.database import Transaction
-from pyfaas._stores.queue import Message, Rules
+from pyfaas._stores.queue import Leased, Message, Rules
 from pyfaas._waits import run_async
 from pyfaas.errors import PayloadMismatch, PyfaasError
 from pyfaas.functions import Function
 from pyfaas.triggers import QueueTrigger
 
 CLAIMED_AT_ONCE = 500  # the writer does nothing else meanwhile
-NO_RECORDS, OK, FAILED = "No records processed", "OK", "PROBLEM: Function call failed"
 
 _log = logging.getLogger("pyfaas")
 _compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -48,6 +45,7 @@ class QueueSource(Source):
     ) -> None:
         self.function = function
         self.queue = of
+        self.tickets = (of.id,)
         self.trigger = trigger
         self.last_result = NO_RECORDS
         self._house = house
@@ -66,11 +64,11 @@ class QueueSource(Source):
         """Tell when something is due."""
         return next_due(transaction, self.queue)
 
-    def drop(self) -> list[tuple[queue.Queue, Message]]:
+    def drop(self) -> list[Held]:
         """Let go of what waits for its batch to fill."""
         gathered, self._gathered = self._gathered, []
         self._gathering_until = math.inf
-        return [(self.queue, message) for message, _ in gathered]
+        return [Leased(self.queue, [message for message, _ in gathered])] if gathered else []
 
     async def look(self, runs: int) -> list[Run]:
         """Claim as much as there are pollers for, and begin the batches that are full, or have waited long enough."""
@@ -88,7 +86,7 @@ class QueueSource(Source):
         if count > 0:
             for claimed in await self._claim(1, count):
                 self._gathered += claimed
-        return [Run(self, self.queue, batch.items, partial(self._deliver, [batch])) for batch in self._ready(now)]
+        return [self._run_of([batch]) for batch in self._ready(now)]
 
     async def _in_order(self, runs: int) -> list[Run]:
         """
@@ -96,12 +94,12 @@ class QueueSource(Source):
 
         Where it is too large for one event, one comes after the other.
         """
-        begun = []
-        for claimed in await self._claim(runs, self.trigger.size):
-            batches = list(cut(claimed, self.trigger.size))
-            messages = [message for message, _ in claimed]
-            begun.append(Run(self, self.queue, messages, partial(self._deliver, batches)))
-        return begun
+        claimed = await self._claim(runs, self.trigger.size)
+        return [self._run_of(list(cut(messages, self.trigger.size))) for messages in claimed]
+
+    def _run_of(self, batches: list[Batch]) -> Run:
+        messages = [message for batch in batches for message in batch.items]
+        return Run(self, Leased(self.queue, messages), partial(self._deliver, batches))
 
     async def _claim(self, times: int, count: int) -> list[list[tuple[Message, bytes]]]:
         """Claim up to ``count`` messages, so many times; give those that are wanted, each with its record."""
@@ -120,7 +118,7 @@ class QueueSource(Source):
 
         wanted: list[list[tuple[Message, bytes]]] = []
         unwanted = []
-        for messages in await claim(self._house.database, self, self.queue, job):
+        for messages in await claim(self._house.database, self, job):
             wanted.append([])
             for message in messages:
                 record = self._record(message)
@@ -193,10 +191,8 @@ class QueueSource(Source):
         until = database.now() + self.trigger.queue.visibility
         pause, hops = 0.05, max(one.attributes.get("hops", 0) for one in batch.items)
         while True:
-            shelf = self._house.shelf_of(self.function, None)
             try:
-                trip = run(self._house.pool, shelf, batch.payload, bare=False, begun=(None, new_id(), None), hops=hops)
-                return await run_async(trip)
+                return await self._house.run(self.function, batch.payload, hops=hops)
             except PyfaasError as error:
                 self.last_result = f"PROBLEM: {error}"
                 if database.now() + pause >= until or isinstance(error, PayloadMismatch):
@@ -217,7 +213,7 @@ class QueueSource(Source):
         fifo = None
         if self.queue.fifo:
             fifo = {
-                "SequenceNumber": f"{message.id:020d}",
+                "SequenceNumber": _shapes.sequence_number(message.id),
                 "MessageGroupId": message.group or "",
                 "MessageDeduplicationId": noted.get("token") or hashlib.sha256(message.body).hexdigest(),
             }

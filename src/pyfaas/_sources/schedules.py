@@ -37,7 +37,9 @@ _log = logging.getLogger("pyfaas")
 
 
 class Ticker(Source):
-    """All schedules of a store; those who wait for it wait for the queue ``schedules.TICKET``."""
+    """All schedules of a store."""
+
+    tickets = (schedules.TICKET,)
 
     def __init__(self, house: House) -> None:
         self._database = house.database

@@ -18,28 +18,32 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import logging
-import math
 import os
 import queue
+import random
 import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from pyfaas._clock import Clock
+from pyfaas._stores import hosts
 from pyfaas._stores.sql import SCHEMA, SQL, statements
 from pyfaas._waits import Trip, Turn
 from pyfaas.context import request_id_text
 from pyfaas.errors import StoreUnavailable
 
 T = TypeVar("T")
+Ticket: TypeAlias = "int | str"  # what may be waited for: a queue, by its number, or something else, by a name
 
 APPLICATION = 0x70794661  # "pyFa", in the file's header
 OLDEST = (3, 35, 0)  # RETURNING
 BATCH = 256
+MOST_ROWS = 32  # of one statement
 LOCK_SECONDS = 30.0
 WAL_FRAMES = 4096  # pages, 16 MB
 IN_MEMORY = ":memory:"
@@ -52,29 +56,55 @@ _abandoned: list[Any] = []  # a connection that came by a fork must not even be 
 class Transaction:
     """What a job sees."""
 
-    __slots__ = ("_connection", "now", "touched")
+    __slots__ = ("_connection", "_host", "now", "touched")
 
-    def __init__(self, connection: sqlite3.Connection, now: float) -> None:
+    def __init__(self, connection: sqlite3.Connection, now: float, host: int = hosts.NOBODY) -> None:
         self._connection = connection
+        self._host = host
         self.now = now
-        self.touched: dict[int, float] = {}  # queues in which something comes due, and when
+        self.touched: dict[Ticket, float] = {}  # where something comes due, and when
 
     def run(self, statement: str, /, **values: Any) -> list[tuple[Any, ...]]:
         """Run a statement, and give its rows."""
         return self._connection.execute(SQL[statement], values).fetchall()
+
+    def each(self, statement: str, /, **values: Any) -> Iterator[tuple[Any, ...]]:
+        """Run a statement, and give its rows one after the other: for those that are large."""
+        return self._connection.execute(SQL[statement], values)
 
     def one(self, statement: str, /, **values: Any) -> Any:
         """Run a statement, and give the one value of its first row; None without one."""
         row = self._connection.execute(SQL[statement], values).fetchone()
         return None if row is None else row[0]
 
-    def touch(self, queue: int, due_at: float) -> None:
-        """Note that something in a queue may be claimed from then on; those who wait are told after the commit."""
-        self.touched[queue] = min(due_at, self.touched.get(queue, due_at))
+    def new_lease(self) -> int:
+        """Make the number of a lease: by its last bits one knows whose it is."""
+        return random.getrandbits(62 - hosts.BITS) + 1 << hosts.BITS | self._host
+
+    def touch(self, ticket: Ticket, due_at: float) -> None:
+        """Note that something may be claimed there from then on; those who wait are told after the commit."""
+        self.touched[ticket] = min(due_at, self.touched.get(ticket, due_at))
 
     def insert(self, statement: str, /, **values: Any) -> int:
         """Run a statement that makes a row, and give its number."""
         return self._connection.execute(SQL[statement], values).lastrowid or 0
+
+    def insert_rows(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """
+        Insert rows, in their order, by a statement that is for one, and give the number of the last.
+
+        Each run of a statement lets go of the interpreter, and others who want it are in no hurry to give it back; so
+        many rows go into one.
+        """
+        head, row = SQL[statement].split("VALUES")
+        number, done = 0, 0
+        while done < len(rows):
+            size = min(MOST_ROWS, 1 << (len(rows) - done).bit_length() - 1)  # few sizes: each is prepared once
+            some = rows[done : done + size]
+            text = f"{head}VALUES{','.join([row] * size)}"
+            number = self._connection.execute(text, [value for one in some for value in one]).lastrowid or 0
+            done += size
+        return number
 
     def version(self) -> int:
         """Give a number that is another one once another connection has committed something."""
@@ -86,6 +116,19 @@ class Transaction:
 
 
 Job = Callable[[Transaction], T]
+
+
+class Mergeable(Generic[T]):
+    """A job that is done faster together with others of its kind."""
+
+    def __call__(self, transaction: Transaction) -> T:
+        """Do it."""
+        return self.all_of(transaction, [self])[0]
+
+    @staticmethod
+    def all_of(transaction: Transaction, jobs: list[Any]) -> list[T]:
+        """Do several of them, in their order."""
+        raise NotImplementedError
 
 
 class Answer(Turn, Generic[T]):
@@ -110,18 +153,21 @@ class Database:
     """
     The store of one runtime; ``path`` is None for one in memory.
 
-    ``on_touched`` is called by the writer, after a commit, with the queues in which something comes due, and when.
+    ``host`` is its number among those that have the file open, ``hosts.NOBODY`` in memory.
+
+    ``on_touched`` is called by the writer, after a commit, with the tickets of what comes due, and when.
     Raises StoreUnavailable, saying why and what to do.
     """
 
     def __init__(self, path: str | None, durability: str, clock: Clock) -> None:
         self.path = path
-        self.on_touched: Callable[[dict[int, float]], None] = lambda _: None
+        self.on_touched: Callable[[dict[Ticket, float]], None] = lambda _: None
         self.clock = clock
         self._durability = durability
         self._synchronous = ""
         self._jobs: queue.SimpleQueue[Answer[Any] | None] = queue.SimpleQueue()
         self._closed = False
+        self.host = hosts.NOBODY
         self._lock_file = -1
         self._offset = 0.0
         self._identity = b""
@@ -142,6 +188,10 @@ class Database:
         """Give the name, a UUID, by which a row of this store is known outside."""
         digest = hashlib.blake2b(number.to_bytes(8, "big"), digest_size=16, key=self._identity).digest()
         return request_id_text(digest)
+
+    def is_alive(self, host: int) -> bool:
+        """Tell whether another host of this number has the store open."""
+        return hosts.is_alive(self._lock_file, host)
 
     def put(self, job: Job[T], *, durable: bool = True) -> Answer[T]:
         """
@@ -208,43 +258,53 @@ class Database:
                 return
 
     def _do(self, answers: list[Answer[Any]]) -> None:
-        touched: dict[int, float] = {}
         try:
             with self._exclusively():
-                touched = self._commit_and_tell(answers)
+                self._commit_and_tell(answers)
                 self._checkpoint_if_long()
         except BaseException as error:  # noqa: BLE001 - whoever waits must be told
             self._refuse([answer for answer in answers if answer.granted is None], self._told(error))
-        if touched:
-            try:
-                self.on_touched(touched)
-            except Exception:  # noqa: BLE001 - what is in the store must not wait for who is told of it
-                _log.exception("a wake-up failed, and the store goes on; please report this")
 
-    def _commit_and_tell(self, answers: list[Answer[Any]]) -> dict[int, float]:
-        """Commit them all together, or each by itself where one of them is at fault; raises what the store is."""
+    def _commit_and_tell(self, answers: list[Answer[Any]]) -> None:
+        """
+        Commit them all together, or each by itself where one of them is at fault; raises what the store is.
+
+        Those who wait for what comes due hear of it before the answers are out: who has an answer may rely on that.
+        """
         try:
             touched = self._commit(answers)
         except Exception as error:
             if not _is_of_a_job(error):
                 raise
             if len(answers) > 1:
-                alone = [self._commit_and_tell([answer]) for answer in answers]
-                return {queue: min(each.get(queue, math.inf) for each in alone) for each in alone for queue in each}
-            self._refuse(answers, error)
-            return {}
+                for answer in answers:
+                    self._commit_and_tell([answer])
+            else:
+                self._refuse(answers, error)
+            return
+        if touched:
+            try:
+                self.on_touched(touched)
+            except Exception:  # noqa: BLE001 - what is in the store must not wait for who is told of it
+                _log.exception("a wake-up failed, and the store goes on; please report this")
         for answer in answers:
             answer.grant(answer)
-        return touched
 
-    def _commit(self, answers: list[Answer[Any]]) -> dict[int, float]:
+    def _commit(self, answers: list[Answer[Any]]) -> dict[Ticket, float]:
         connection = self._connection
         self._sync(any(answer.durable for answer in answers))
         connection.execute("BEGIN IMMEDIATE")
         try:
-            transaction = Transaction(connection, self.now())
-            for answer in answers:
-                answer.value = answer.job(transaction)
+            transaction = Transaction(connection, self.now(), self.host)
+            for kind, some in itertools.groupby(answers, key=_kind_of):
+                together = [*some]
+                if kind is None or len(together) == 1:
+                    for answer in together:
+                        answer.value = answer.job(transaction)
+                else:
+                    values = kind.all_of(transaction, [answer.job for answer in together])
+                    for answer, value in zip(together, values, strict=True):
+                        answer.value = value
             connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -320,6 +380,7 @@ class Database:
         try:
             if self.path is not None:
                 self._lock_file = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                self.host = hosts.enter(self._lock_file)
             with self._exclusively():
                 connection = sqlite3.connect(
                     self.path or IN_MEMORY, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS
@@ -382,6 +443,10 @@ class Database:
             return error
         text = str(error)
         return self._unavailable(next((told for part, told in _REASONS.items() if part in text), text))
+
+
+def _kind_of(answer: Answer[Any]) -> type[Mergeable[Any]] | None:
+    return type(answer.job) if isinstance(answer.job, Mergeable) else None
 
 
 def _is_of_a_job(error: BaseException) -> bool:

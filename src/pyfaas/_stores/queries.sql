@@ -1,4 +1,4 @@
--- One sentence for each statement; queue.py calls them by name.
+-- One sentence for each statement; those who work on the tables call them by name.
 
 -- fact: Look up what the store knows of itself.
 SELECT value FROM fact WHERE name = :name;
@@ -6,8 +6,32 @@ SELECT value FROM fact WHERE name = :name;
 -- set_fact: Note what the store knows of itself.
 INSERT OR REPLACE INTO fact (name, value) VALUES (:name, :value);
 
--- last_sent: Tell when the newest message was sent.
-SELECT sent_at FROM message ORDER BY id DESC LIMIT 1;
+-- last_sent: Tell when the newest message, or record, was sent.
+SELECT max(at) FROM (
+    SELECT * FROM (SELECT sent_at AS at FROM message ORDER BY id DESC LIMIT 1)
+    UNION ALL
+    SELECT * FROM (SELECT at FROM record ORDER BY id DESC LIMIT 1)
+);
+
+-- hosts: List the hosts that have the store open, or died with it open.
+SELECT number FROM host;
+
+-- add_host: Note that one has it open.
+INSERT INTO host (number) VALUES (:number);
+
+-- forget_host: Note that one has not.
+DELETE FROM host WHERE number = :number;
+
+-- all_queues: List the queues.
+SELECT id, fifo FROM queue;
+
+-- release: Have all messages of a queue be due that a host has leased.
+UPDATE message SET due_at = :now, lease = 0
+WHERE queue = :queue AND due_at > :now AND lease != 0 AND lease & 65535 = :host
+RETURNING "group";
+
+-- release_cursors: Have all lanes be due that a host has leased.
+UPDATE cursor SET due_at = :now, lease = 0 WHERE lease != 0 AND due_at > :now AND lease & 65535 = :host;
 
 -- find_queue: Look for a queue.
 SELECT id, fifo FROM queue WHERE name = :name;
@@ -19,8 +43,11 @@ SELECT id, name, fifo FROM queue WHERE name >= :prefix AND name < :prefix || cha
 INSERT INTO queue (name, fifo) VALUES (:name, :fifo) RETURNING id;
 
 -- send: Put a message at the end of a queue.
-INSERT INTO message (queue, due_at, sent_at, "group", attributes, body)
-VALUES (:queue, :due_at, :now, :group, :attributes, :body);
+INSERT INTO message (queue, due_at, sent_at, "group", attributes, body, request_id)
+VALUES (:queue, :due_at, :now, :group, :attributes, :body, :request_id);
+
+-- send_rows: Put several messages at the end of standard queues.
+INSERT INTO message (queue, due_at, sent_at, attributes, body, request_id) VALUES (?, ?, ?, ?, ?, ?);
 
 -- claim: Lease the messages that have been due for longest, and count that they were received.
 UPDATE message
@@ -124,22 +151,21 @@ INSERT OR REPLACE INTO duplicate (queue, id, message, until) VALUES (:queue, :id
 -- forget_duplicates: Forget ids that may be taken again.
 DELETE FROM duplicate WHERE until <= :now;
 
--- accept: Note that a message is to be run later, under this request id.
-INSERT INTO submission (message, request_id, function, accepted_at) VALUES (:message, :request_id, :function, :now);
-
 -- request_of: Tell under which request id a message was accepted.
-SELECT request_id FROM submission WHERE message = :message;
+SELECT request_id FROM message WHERE id = :message
+UNION ALL SELECT request_id FROM submission WHERE message = :message;
 
--- submission: Tell what is known of a request, and of its message while that is there.
-SELECT request_id, function, state, submission.attempts, accepted_at, finished_at, value, error, due_at, lease,
-    attributes
-FROM submission LEFT JOIN message ON message.id = submission.message
+-- finished: Tell what came of a request.
+SELECT request_id, function, state, attempts, accepted_at, finished_at, value, error
+FROM submission WHERE request_id = :request_id;
+
+-- unfinished: Tell what is known of a request that is not finished.
+SELECT name, sent_at, due_at, lease, attributes FROM message JOIN queue ON queue.id = queue
 WHERE request_id = :request_id;
 
--- finish: Note what came of a submission.
-UPDATE submission
-SET state = :state, attempts = :attempts, finished_at = :now, value = :value, error = :error
-WHERE message = :message;
+-- finish: Note what came of a request.
+INSERT INTO submission (message, request_id, function, state, attempts, accepted_at, finished_at, value, error)
+VALUES (:message, :request_id, :function, :state, :attempts, :accepted_at, :now, :value, :error);
 
 -- again: Give up a lease that is still ours, and note how far it came; the message is due again then.
 UPDATE message SET due_at = :due_at, lease = 0, attributes = :attributes WHERE id = :id AND lease = :lease;
@@ -214,3 +240,134 @@ DELETE FROM idempotent WHERE function = :function AND key = :key AND value IS NU
 DELETE FROM idempotent WHERE (function, key) IN (
     SELECT function, key FROM idempotent WHERE until <= :now ORDER BY until LIMIT :count
 );
+
+-- find_log: Look for a log.
+SELECT id, retention FROM log WHERE name = :name;
+
+-- set_log: Begin a log, or have what is in it kept for another time.
+INSERT INTO log (name, retention) VALUES (:name, :retention)
+ON CONFLICT (name) DO UPDATE SET retention = excluded.retention
+RETURNING id;
+
+-- logs: List the logs.
+SELECT id, name, retention FROM log;
+
+-- shards: List the shards of a log, the newest generation first.
+SELECT id, number, generation FROM shard WHERE log = :log ORDER BY generation DESC, number;
+
+-- add_shard: Add one.
+INSERT INTO shard (log, number, generation) VALUES (:log, :number, :generation) RETURNING id;
+
+-- add_cursors: Have those read a new shard who read the others of its log.
+INSERT INTO cursor (mapping, shard, lane, lanes, position, due_at)
+SELECT DISTINCT mapping, :shard, lane, lanes, 0, :now FROM cursor
+WHERE shard IN (SELECT id FROM shard WHERE log = :log);
+
+-- forget_shard: Forget one that is closed, and empty.
+DELETE FROM shard WHERE id = :shard AND NOT EXISTS (SELECT 1 FROM record WHERE record.shard = :shard);
+
+-- append: Put a record at the end of a shard.
+INSERT INTO record (shard, at, hash, key, attributes, data) VALUES (:shard, :now, :hash, :key, :attributes, :data);
+
+-- last_of_shard: Tell which record is the newest of a shard.
+SELECT max(id) FROM record WHERE shard = :shard;
+
+-- first_since: Tell which record of a shard is the first of those that came then, or later.
+SELECT min(id) FROM record WHERE shard = :shard AND at >= :at;
+
+-- last_until: Tell which record of a shard is the last of those that had come by then.
+SELECT max(id) FROM record WHERE shard = :shard AND at <= :at;
+
+-- next_arrival: Tell when the first record after one has come.
+SELECT at FROM record WHERE shard = :shard AND id > :position ORDER BY id LIMIT 1;
+
+-- read: Give the records of a lane after a position, up to another one, that came later than then.
+SELECT id, at, key, attributes, data FROM record
+WHERE shard = :shard AND id > :position AND id <= :upto AND hash % :lanes = :lane AND at > :after
+ORDER BY id LIMIT :count;
+
+-- unread: Tell how many records of a lane wait, up to so many, how many bytes they hold, and when the first came.
+SELECT count(*), total(size), min(at) FROM (
+    SELECT length(data) AS size, at FROM record
+    WHERE shard = :shard AND id > :position AND hash % :lanes = :lane AND at > :after
+    ORDER BY id LIMIT :count
+);
+
+-- count_records: Tell how many records a log holds.
+SELECT count(*) FROM record WHERE shard IN (SELECT id FROM shard WHERE log = :log);
+
+-- count_unread: Tell how many records wait in all lanes.
+SELECT count(*) FROM cursor JOIN record
+    ON record.shard = cursor.shard AND record.id > position AND record.hash % lanes = lane;
+
+-- trim: Forget the oldest records of a shard, some at a time, if they came before then.
+DELETE FROM record
+WHERE id IN (SELECT id FROM record WHERE shard = :shard ORDER BY id LIMIT :count) AND at <= :before
+RETURNING id;
+
+-- skip_trimmed: Move those on who had not read what was trimmed.
+UPDATE cursor SET position = :position WHERE shard = :shard AND position < :position RETURNING (SELECT target FROM mapping WHERE mapping.id = cursor.mapping);
+
+-- cursors_of: List the cursors of a mapping.
+SELECT shard, lane, lanes, position FROM cursor WHERE mapping = :mapping;
+
+-- set_cursor: Have a mapping read a lane of a shard from a position on.
+INSERT INTO cursor (mapping, shard, lane, lanes, position, due_at)
+VALUES (:mapping, :shard, :lane, :lanes, :position, :now);
+
+-- forget_cursors: Have a mapping read a shard no more.
+DELETE FROM cursor WHERE mapping = :mapping AND shard = :shard;
+
+-- due_cursors: Find the lanes of a mapping in which something may be read, or whose window is over.
+SELECT shard, number, lane, lanes, position, noted FROM reading
+WHERE mapping = :mapping AND due_at <= :now AND (unread OR ends_at <= :now)
+    AND generation = (
+        SELECT min(generation) FROM reading
+        WHERE mapping = :mapping AND (unread OR lease != 0 OR ends_at IS NOT NULL)
+    )
+ORDER BY due_at LIMIT :count;
+
+-- next_due_cursor: Tell when there will be such a lane.
+SELECT min(CASE WHEN unread OR lease != 0 THEN due_at ELSE max(due_at, ends_at) END) FROM reading
+WHERE mapping = :mapping
+    AND generation = (
+        SELECT min(generation) FROM reading
+        WHERE mapping = :mapping AND (unread OR lease != 0 OR ends_at IS NOT NULL)
+    );
+
+-- lease_cursor: Have nobody else read this lane until then.
+UPDATE cursor SET due_at = :until, lease = :lease WHERE mapping = :mapping AND shard = :shard AND lane = :lane;
+
+-- keep_cursor: Keep a lease that is still ours until then.
+UPDATE cursor SET due_at = :until
+WHERE mapping = :mapping AND shard = :shard AND lane = :lane AND lease = :lease;
+
+-- move_cursor: Give up a lease that is still ours, and say how far it has read.
+UPDATE cursor
+SET position = :position, due_at = :due_at, ends_at = :ends_at, lease = 0, noted = :noted
+WHERE mapping = :mapping AND shard = :shard AND lane = :lane AND lease = :lease;
+
+-- give_back_cursor: Give up a lease that is still ours.
+UPDATE cursor SET due_at = :now, lease = 0
+WHERE mapping = :mapping AND shard = :shard AND lane = :lane AND lease = :lease;
+
+-- has_archives: Tell whether something is archived, or was.
+SELECT EXISTS (SELECT 1 FROM mapping WHERE target >= 'archive/' AND target < 'archive0')
+    OR EXISTS (SELECT 1 FROM replay WHERE state = 'RUNNING');
+
+-- add_replay: Have an archive's events put on their bus once more.
+INSERT INTO replay (name, archive, bus, begins_at, ends_at, rules, position, upto)
+VALUES (:name, :archive, :bus, :begins_at, :ends_at, :rules, :position, :upto)
+ON CONFLICT (name) DO NOTHING;
+
+-- replays: List the replays of an archive, the oldest first.
+SELECT name, state, begins_at, ends_at, replayed FROM replay WHERE archive = :archive ORDER BY id;
+
+-- next_replay: Find the first that has not ended.
+SELECT id, name, archive, bus, upto, rules, position FROM replay WHERE state = 'RUNNING' ORDER BY id LIMIT 1;
+
+-- move_replay: Say how far it came.
+UPDATE replay SET position = :position, replayed = replayed + :count, state = :state WHERE id = :id;
+
+-- end_replay: End one that has not ended.
+UPDATE replay SET state = 'CANCELLED' WHERE archive = :archive AND name = :name AND state = 'RUNNING';

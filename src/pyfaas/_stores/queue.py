@@ -15,7 +15,6 @@ In a FIFO queue messages of one group are claimed in order, and none while some 
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -45,6 +44,21 @@ class Message(NamedTuple):
     attributes: dict[str, Any]
     body: bytes
     origin: int | None = None  # the queue that it was moved from
+
+
+class Leased(NamedTuple):
+    """Messages that were leased together."""
+
+    queue: Queue
+    messages: list[Message]
+
+    def keep(self, transaction: Transaction, seconds: float) -> int:
+        """Have the leases end so many seconds from now."""
+        return extend(transaction, self.queue, self.messages, seconds)
+
+    def give_back(self, transaction: Transaction) -> int:
+        """Give the leases up."""
+        return put_back(transaction, self.queue, self.messages)
 
 
 class Waiting(NamedTuple):
@@ -98,11 +112,13 @@ def send(
     group: str | None = None,
     duplicate_id: str | None = None,
     duplicate_seconds: float = DUPLICATE_SECONDS,
+    request_id: bytes | None = None,
 ) -> int:
     """
     Put a message in; give its number, or that of the one which was sent with this ``duplicate_id`` before.
 
-    ``attributes`` are JSON, an object; made by the caller, for the writer has enough to do.
+    ``attributes`` are JSON, an object; made by the caller, for the writer has enough to do. ``request_id``: of what is
+    to be run later.
     """
     now = transaction.now
     if duplicate_id is not None:
@@ -118,6 +134,7 @@ def send(
         group=group,
         attributes=attributes,
         body=body,
+        request_id=request_id,
     )
     if queue.fifo:
         transaction.count("open_group", queue=queue.id, group=group, due_at=now + delay)
@@ -152,7 +169,7 @@ def claim(transaction: Transaction, queue: Queue, count: int, seconds: float, ru
 
 
 def _lease(transaction: Transaction, queue: Queue, count: int, seconds: float) -> Iterator[Message]:
-    lease = random.getrandbits(62) + 1
+    lease = transaction.new_lease()
     values = {"queue": queue.id, "now": transaction.now, "until": transaction.now + seconds, "lease": lease}
     if not queue.fifo:
         yield from _messages(transaction.run("claim", count=count, **values), lease)
@@ -206,6 +223,15 @@ def bury(transaction: Transaction, queue: Queue, messages: list[Message], to: Qu
         for group in {one.group for one in messages} if to.fifo else ():
             transaction.count("open_group", queue=to.id, group=group, due_at=transaction.now)
         transaction.touch(to.id, transaction.now)
+
+
+def release(transaction: Transaction, host: int) -> None:
+    """Have all be due that a host had leased."""
+    for number, fifo in transaction.run("all_queues"):
+        of = Queue(number, bool(fifo))
+        groups = transaction.run("release", queue=number, host=host, now=transaction.now)
+        for group in {group for (group,) in groups} if of.fifo else ():
+            _settle(transaction, of, group)
 
 
 def _with_leases(

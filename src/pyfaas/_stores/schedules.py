@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from pyfaas._stores.database import Transaction
 
-TICKET = 0  # stands for a queue's number, for those who wait for something to come due
+TICKET = "schedules"
 AT_ONCE = 100
 
 

@@ -5,6 +5,11 @@ CREATE TABLE fact (
     value
 ) WITHOUT ROWID;
 
+-- Those that have the store open, or died with it open.
+CREATE TABLE host (
+    number INTEGER PRIMARY KEY
+);
+
 CREATE TABLE queue (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -12,6 +17,7 @@ CREATE TABLE queue (
 );
 
 -- due_at: when it may be claimed; while it is leased, when the lease runs out. origin: the queue that it was moved from.
+-- request_id: of what is to be run later, until it is finished.
 CREATE TABLE message (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     queue INTEGER NOT NULL,
@@ -23,10 +29,12 @@ CREATE TABLE message (
     "group" TEXT,
     attributes TEXT,
     body BLOB NOT NULL,
-    origin INTEGER
+    origin INTEGER,
+    request_id BLOB
 );
 
 CREATE INDEX message_due ON message (queue, due_at);
+CREATE UNIQUE INDEX message_request ON message (request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX message_group ON message (queue, "group", id) WHERE "group" IS NOT NULL;
 
 -- Groups of FIFO queues that hold messages. due_at: when the next ones may be claimed; while some are leased, when that
@@ -52,20 +60,20 @@ CREATE TABLE duplicate (
 CREATE INDEX duplicate_until ON duplicate (until);
 CREATE INDEX duplicate_message ON duplicate (message);
 
--- What was accepted to be run later, and what came of it; its message is there until then.
+-- What came of what was accepted to be run later; its message was there until then.
 CREATE TABLE submission (
     message INTEGER PRIMARY KEY,
     request_id BLOB NOT NULL UNIQUE,
     function TEXT NOT NULL,
-    state TEXT NOT NULL DEFAULT 'waiting',
-    attempts INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
     accepted_at REAL NOT NULL,
-    finished_at REAL,
+    finished_at REAL NOT NULL,
     value BLOB,
     error TEXT
 );
 
-CREATE INDEX submission_finished ON submission (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX submission_finished ON submission (finished_at);
 
 -- Who gets what comes from a source: a row for each trigger of a function, and for each queue that a topic feeds.
 -- "kind/name" are source and target; name tells apart several of one source and target; rule is JSON.
@@ -94,6 +102,80 @@ CREATE TABLE schedule (
 );
 
 CREATE INDEX schedule_fires ON schedule (fires_at) WHERE fires_at IS NOT NULL;
+
+-- A log of a stream, or an archive of a bus. retention: seconds.
+CREATE TABLE log (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    retention REAL NOT NULL
+);
+
+-- The parts of a log, by the hashes of keys. Those of a generation are closed when there are to be more, or fewer, of
+-- them; who reads the log reads them to their end first.
+CREATE TABLE shard (
+    id INTEGER PRIMARY KEY,
+    log INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    UNIQUE (log, number)
+);
+
+-- id: the order of all records of the store. hash: of the key, for lanes.
+CREATE TABLE record (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    shard INTEGER NOT NULL,
+    at REAL NOT NULL,
+    hash INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    attributes TEXT,
+    data BLOB NOT NULL
+);
+
+CREATE INDEX record_shard ON record (shard);
+
+-- How far a mapping has read its lane of a shard: up to the record at position. due_at: when it may read on; while it
+-- is leased, when the lease runs out. ends_at: when it is to be told that a window is over. noted: JSON, its own.
+CREATE TABLE cursor (
+    mapping INTEGER NOT NULL,
+    shard INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    lanes INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    due_at REAL NOT NULL,
+    ends_at REAL,
+    lease INTEGER NOT NULL DEFAULT 0,
+    noted TEXT,
+    PRIMARY KEY (mapping, shard, lane)
+) WITHOUT ROWID;
+
+CREATE TRIGGER mapping_gone AFTER DELETE ON mapping BEGIN
+    DELETE FROM cursor WHERE mapping = old.id;
+END;
+
+CREATE TRIGGER shard_gone AFTER DELETE ON shard BEGIN
+    DELETE FROM cursor WHERE shard = old.id;
+END;
+
+CREATE VIEW reading AS
+SELECT cursor.*, number, generation,
+    EXISTS (SELECT 1 FROM record WHERE record.shard = cursor.shard AND record.id > position) AS unread
+FROM cursor JOIN shard ON shard.id = cursor.shard;
+
+-- Events of an archive that are put on their bus once more: from the record after position on, up to upto. rules: JSON,
+-- the names of those who get them, or NULL.
+CREATE TABLE replay (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    archive TEXT NOT NULL,
+    bus TEXT NOT NULL,
+    begins_at REAL NOT NULL,
+    ends_at REAL NOT NULL,
+    rules TEXT,
+    position INTEGER NOT NULL,
+    upto INTEGER NOT NULL,
+    replayed INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL DEFAULT 'RUNNING'
+);
 
 -- What was run under which key. until: while value is NULL the end of the lock, then when it is forgotten.
 CREATE TABLE idempotent (

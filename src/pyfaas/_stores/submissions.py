@@ -1,5 +1,5 @@
 """
-What was accepted to be run later: a message in the queue of its function, and a record that outlives it.
+What was accepted to be run later: a message in the queue of its function, and in the end a record in its place.
 
     accept ──► waiting ──(claimed, run, perhaps again)──► finish: done, or failed ──► forgotten after some days
 """
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pyfaas import limits
 from pyfaas._stores import queue
-from pyfaas._stores.database import Transaction
+from pyfaas._stores.database import Mergeable, Transaction
 from pyfaas._stores.queue import Message, Queue
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
@@ -49,7 +49,6 @@ def queues(transaction: Transaction) -> dict[str, Queue]:
 def accept(
     transaction: Transaction,
     to: Queue,
-    function: str,
     request_id: bytes,
     payload: bytes,
     attributes: str,
@@ -66,30 +65,51 @@ def accept(
         delay=delay,
         duplicate_id=key,
         duplicate_seconds=KEY_SECONDS,
+        request_id=request_id,
     )
-    known: bytes | None = None if key is None else transaction.one("request_of", message=number)
-    if known is not None:
-        return known
-    transaction.count("accept", message=number, request_id=request_id, function=function, now=transaction.now)
-    return request_id
+    return request_id if key is None else transaction.one("request_of", message=number)
+
+
+class Acceptance(Mergeable[bytes]):
+    """The job of accepting an event that has no key."""
+
+    __slots__ = ("_attributes", "_delay", "_payload", "_request_id", "_to")
+
+    def __init__(self, to: Queue, request_id: bytes, payload: bytes, attributes: str, delay: float) -> None:
+        self._to = to
+        self._request_id = request_id
+        self._payload = payload
+        self._attributes = attributes
+        self._delay = delay
+
+    @staticmethod
+    def all_of(transaction: Transaction, jobs: list[Acceptance]) -> list[bytes]:
+        """Accept events; give their request ids."""
+        now = transaction.now
+        rows = [(one._to.id, now + one._delay, now, one._attributes, one._payload, one._request_id) for one in jobs]
+        transaction.insert_rows("send_rows", rows)
+        for one in jobs:
+            transaction.touch(one._to.id, now + one._delay)
+        return [one._request_id for one in jobs]
 
 
 def look_up(transaction: Transaction, request_id: bytes) -> Record | None:
     """Tell what is known of a request; None if nothing is."""
-    for row in transaction.run("submission", request_id=request_id):
-        request, function, state, attempts, accepted_at, finished_at, value, error, due_at, lease, noted = row
-        told = json.loads(error) if error else None
-        if state == WAITING:
-            so_far = json.loads(noted or "{}")
-            attempts, told = so_far.get("attempts", 0), so_far.get("error")
-            state = RUNNING if lease and due_at > transaction.now else WAITING
-        return Record(request, function, state, attempts, accepted_at, finished_at, value, told)
+    for row in transaction.run("finished", request_id=request_id):
+        *known, error = row
+        return Record._make([*known, json.loads(error) if error else None])
+    for name, sent_at, due_at, lease, noted in transaction.run("unfinished", request_id=request_id):
+        state = RUNNING if lease and due_at > transaction.now else WAITING
+        so_far = json.loads(noted)
+        function, attempts = name.removeprefix(_PREFIX), so_far.get("attempts", 0)
+        return Record(request_id, function, state, attempts, sent_at, None, None, so_far.get("error"))
     return None
 
 
 def finish(
     transaction: Transaction,
     of: Queue,
+    function: str,
     message: Message,
     state: str,
     attempts: int,
@@ -109,8 +129,11 @@ def finish(
     transaction.count(
         "finish",
         message=message.id,
+        request_id=bytes.fromhex(message.attributes["id"]),
+        function=function,
         state=state,
         attempts=attempts,
+        accepted_at=message.sent_at,
         now=transaction.now,
         value=value,
         error=told,

@@ -1,5 +1,5 @@
 """
-Handles: ``queue``, ``topic`` and ``bus`` name what events go through; they hold nothing themselves.
+Handles: ``queue``, ``topic``, ``stream`` and ``bus`` name what events go through; they hold nothing themselves.
 
     orders = queue("orders")          a handle, in the host and inside a sandbox
     orders.send({"id": 7})            what it is sent to is found by name in the store of the current runtime
@@ -13,19 +13,25 @@ from __future__ import annotations
 from typing import Any
 
 from pyfaas.options import refuse
+from pyfaas.resources.archives import Archive, Replaying
 from pyfaas.resources.buses import Bus, Put, bus
 from pyfaas.resources.handles import Attributes, Handle, made, text_of
 from pyfaas.resources.queues import Queue, Sending, queue
+from pyfaas.resources.streams import Putting, Stream, stream
 from pyfaas.resources.topics import Publication, Topic, fed, topic
 
 __all__ = [
+    "Archive",
     "Attributes",
     "Bus",
     "Handle",
     "Publication",
     "Put",
+    "Putting",
     "Queue",
+    "Replaying",
     "Sending",
+    "Stream",
     "Topic",
     "bus",
     "check_dead_letter",
@@ -33,6 +39,7 @@ __all__ = [
     "fed",
     "made",
     "queue",
+    "stream",
     "text_of",
     "topic",
 ]

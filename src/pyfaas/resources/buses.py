@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyfaas import _port
 from pyfaas._payload import encode_event
 from pyfaas.errors import ConfigurationError, InvalidEvent
-from pyfaas.options import refuse
+from pyfaas.options import refuse, seconds
+from pyfaas.resources.archives import Archive
 from pyfaas.resources.handles import Handle, check_name, fields_of
+from pyfaas.resources.topics import fed
 from pyfaas.triggers import RuleTrigger, checked_pattern
 
 if TYPE_CHECKING:
@@ -106,6 +109,26 @@ class Bus(Handle):
             check_name("name", name)
         given = {"input": input, "path": path, "template": template, "paths": paths}
         return RuleTrigger(self, text, name or text, _checked_transform(given))
+
+    def archive(self, name: str, *, pattern: Any = None, retention: float | None = None) -> Archive:
+        """
+        Have events kept that are put from now on, by every runtime that opens, and by those that are open.
+
+        - ``name``: of the archive, which may be that of no other bus's
+        - ``pattern``: which events are kept, default all (AWS: EventPattern)
+        - ``retention``: seconds for which one is kept, at least 60, default for ever (AWS: RetentionDays)
+
+        Raises ConfigurationError.
+        """
+        if retention is not None:
+            seconds(60, math.inf)("retention", retention)
+        text = None if pattern is None else checked_pattern("pattern", pattern)
+        kept = Archive(name, bus=self, retention=retention)
+        if others := [source for source, target in fed if target == kept.path and source != self.path]:
+            raise refuse("name", name, f"another one: {others[0].partition('/')[2]!r} has an archive of this name")
+        fed[self.path, kept.path] = {"pattern": text, "retention": retention}
+        _port.declared_more()
+        return kept
 
 
 def bus(name: str = "default") -> Bus:

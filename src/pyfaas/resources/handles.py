@@ -26,7 +26,7 @@ made: dict[tuple[str, str], Handle] = {}
 
 
 class Handle:
-    """What ``queue``, ``topic`` and ``bus`` give. Frozen; equal to another one of its kind and name."""
+    """What ``queue``, ``topic``, ``stream`` and ``bus`` give. Frozen; equal to another one of its kind and name."""
 
     kind: ClassVar[str]
     name: str
@@ -85,12 +85,13 @@ def text_of(field: str, value: Any) -> str:
         return encode_event(value).decode()
     if not value:
         raise InvalidEvent(f"{field}='': must not be empty, as in AWS")
-    if _has_surrogate(value):
+    if has_surrogate(value):
         raise InvalidEvent(f"{field}={value[:50]!r}: must not hold lone surrogates")
     return value
 
 
-def _has_surrogate(text: str) -> bool:
+def has_surrogate(text: str) -> bool:
+    """Tell whether it cannot be written as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -150,6 +151,6 @@ def check_attributes(attributes: Any) -> None:
             raise refuse("attributes", name, "names of 1 to 256 characters")
         if isinstance(value, bool) or not isinstance(value, (str, int, float, bytes)):
             raise refuse(f"attributes[{name!r}]", value, "text, a number or bytes")
-        if _has_surrogate(name) or (isinstance(value, str) and _has_surrogate(value)):
+        if has_surrogate(name) or (isinstance(value, str) and has_surrogate(value)):
             raise refuse(f"attributes[{name!r}]", value, "text without lone surrogates, under such a name")
         json.dumps(value if not isinstance(value, bytes) else "", allow_nan=False)

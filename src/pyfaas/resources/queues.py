@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pyfaas import _port, limits
 from pyfaas.errors import ConfigurationError
-from pyfaas.options import Check, flag, refuse, seconds, whole
+from pyfaas.options import Check, check_each, flag, refuse, seconds, whole
 from pyfaas.resources.handles import (
     Attributes,
     Handle,
@@ -240,8 +240,7 @@ def queue(
         "max_receives": max_receives,
         "deduplicate": deduplicate,
     }
-    for field, value in given.items():
-        _QUEUE_CHECKS[field](field, value)
+    check_each(_QUEUE_CHECKS, given)
     if (max_receives is None) != (dead_letter is None):
         raise ConfigurationError(f"max_receives={max_receives!r}, dead_letter={dead_letter!r}: give both, or neither")
     if dead_letter is not None:

@@ -92,7 +92,7 @@ class Topic(Handle):
         return self.messages()
 
 
-# Which queues topics feed, and by what rule: {(topic's path, queue's path): rule}.
+# Which queues topics feed, and which archives buses, by what rule: {(its path, the other's path): rule}.
 fed: dict[tuple[str, str], dict[str, Any]] = {}
 
 

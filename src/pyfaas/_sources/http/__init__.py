@@ -1,0 +1,1 @@
+"""HTTP as a source: requests become events, results become responses."""
