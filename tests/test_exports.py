@@ -15,11 +15,12 @@ from support import SOURCE, output_of
 NAMES = {
     "AccessDenied", "BadResponse", "Bus", "CannotConfine", "ConfigurationError", "Context", "EngineUnavailable",
     "AlreadyInProgress", "Archive", "Authorizer", "Cors", "EventSourceMapping", "Idempotency",
-    "PayloadMismatch", "Queue", "Stream", "Topic", "auth", "bus", "http", "queue", "schedule", "stream", "topic",
+    "PayloadMismatch", "Queue", "Stream", "Topic", "auth", "bus", "http", "queue", "schedule", "stream",
+    "table", "topic",
     "EventExpired", "FixedTime", "Function", "FunctionError", "FunctionNotFound", "FunctionStatistics",
     "GreedyDual", "HandlerFailed", "Holding", "HostError", "HybridHistogram", "InitFailed", "InternalError",
     "InvalidEvent", "InvokeError", "OutOfMemory", "Outcome", "PayloadTooLarge", "PyfaasError", "Replay", "Report",
-    "Runtime", "RuntimeStatistics", "SandboxDied", "StoreUnavailable", "Submission", "Throttled", "TimedOut",
+    "Runtime", "RuntimeStatistics", "SandboxDied", "StoreUnavailable", "Submission", "Table", "Throttled", "TimedOut",
     "__version__", "function",
 }  # fmt: skip
 

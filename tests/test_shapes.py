@@ -5,14 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_lambda_powertools.utilities.data_classes import EventBridgeEvent, KinesisStreamEvent, SNSEvent, SQSEvent
+from aws_lambda_powertools.utilities.data_classes import (
+    DynamoDBStreamEvent,
+    EventBridgeEvent,
+    KinesisStreamEvent,
+    SNSEvent,
+    SQSEvent,
+)
 from aws_lambda_powertools.utilities.parser import models
 
 from pyfaas import _shapes
+from pyfaas._shapes import rows
 from pyfaas._sources.http.events import Request, version_1, version_2
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -50,9 +58,17 @@ def kinesis() -> dict[str, Any]:
     )
 
 
+def change(kind: str, *, new: bool, old: bool, view: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": 7, "name": "a cup", "price": 1.5, "picture": "AP8=", "gone": None}
+    told = {"eventName": kind, "Keys": rows.image({"id": 7})}
+    told |= {"NewImage": rows.image({**row, "price": 2.5})} if new else {}
+    told |= {"OldImage": rows.image(row)} if old else {}
+    return rows.row_record("stock", sequence=_shapes.sequence_number(17), change=told, at=AT, view=view)
+
+
 def tumbling() -> dict[str, Any]:
     return _shapes.tumbling_fields(
-        "clicks",
+        _shapes.stream_arn("clicks"),
         shard=_shapes.shard_id(3),
         begins_at=1_800_000_000.0,
         ends_at=1_800_000_030.0,
@@ -75,7 +91,8 @@ def given_up() -> dict[str, Any]:
         condition="RetryAttemptsExhausted",
         attempts=3,
         error="Unhandled",
-        stream="clicks",
+        arn=_shapes.stream_arn("clicks"),
+        info="KinesisBatchInfo",
         shard=_shapes.shard_id(3),
         sequences=(_shapes.sequence_number(17), _shapes.sequence_number(19)),
         arrivals=(AT, AT + 1),
@@ -109,6 +126,14 @@ MADE: dict[str, Callable[[], dict[str, Any]]] = {
     ),
     "schedule": lambda: _shapes.scheduled_event("tidy", event_id=ID, at=AT),
     "kinesis": lambda: {"Records": [kinesis()]},
+    "dynamodb": lambda: {
+        "Records": [
+            change("INSERT", new=True, old=False, view="new_image"),
+            change("MODIFY", new=True, old=True, view="new_and_old_images"),
+            change("REMOVE", new=False, old=True, view="old_image"),
+            change("REMOVE", new=False, old=True, view="keys_only"),
+        ]
+    },
     "kinesis-tumbling": lambda: {"Records": [kinesis()], **tumbling()},
     "destination-success": lambda: ended("Success", {"responsePayload": 7}),
     "destination-failure": lambda: ended("RetriesExhausted", {"responsePayload": FAILED, "functionError": "Unhandled"}),
@@ -142,6 +167,7 @@ def test_there_is_no_file_of_which_nobody_knows() -> None:
         ("sqs-sns", models.SqsModel),
         ("bus", models.EventBridgeModel),
         ("kinesis", models.KinesisDataStreamModel),
+        ("dynamodb", models.DynamoDBStreamModel),
         ("http-1", models.APIGatewayProxyEventModel),
         ("http-2", models.APIGatewayProxyEventV2Model),
         ("kinesis-tumbling", models.KinesisDataStreamModel),
@@ -224,6 +250,23 @@ def test_powertools_reads_what_a_kinesis_event_says() -> None:
     assert record.kinesis.data_as_json() == {"a": 1}
     assert record.kinesis.approximate_arrival_timestamp == AT
     assert record.kinesis.kinesis_schema_version == "1.0"
+
+
+def test_powertools_reads_what_a_dynamodb_event_says() -> None:
+    _, changed, _, keys = DynamoDBStreamEvent(golden("dynamodb")).records
+    assert changed.event_name is not None
+    assert changed.event_name.name == "MODIFY"
+    told = changed.dynamodb
+    assert told is not None
+    assert told.keys == {"id": 7}
+    assert told.old_image == {"id": 7, "name": "a cup", "price": Decimal("1.5"), "picture": "AP8=", "gone": None}
+    assert told.new_image["price"] == Decimal("2.5")
+    assert told.approximate_creation_date_time == int(AT)
+    assert told.sequence_number == "00000000000000000017"
+    assert told.stream_view_type is not None
+    assert told.stream_view_type.name == "NEW_AND_OLD_IMAGES"
+    assert keys.dynamodb is not None
+    assert (keys.dynamodb.old_image, keys.dynamodb.new_image) == ({}, {})
 
 
 @pytest.mark.parametrize("name", ["bus", "schedule"])

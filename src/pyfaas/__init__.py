@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pyfaas.resources.buses import Bus, bus
     from pyfaas.resources.queues import Queue, queue
     from pyfaas.resources.streams import Stream, stream
+    from pyfaas.resources.tables import Table, table
     from pyfaas.resources.topics import Topic, topic
     from pyfaas.runtime import Runtime
     from pyfaas.triggers import schedule
@@ -65,6 +66,7 @@ _HOMES = {
     "pyfaas.resources.buses": ("Bus", "bus"),
     "pyfaas.resources.queues": ("Queue", "queue"),
     "pyfaas.resources.streams": ("Stream", "stream"),
+    "pyfaas.resources.tables": ("Table", "table"),
     "pyfaas.resources.topics": ("Topic", "topic"),
     "pyfaas._sources.mapping": ("EventSourceMapping",),
     "pyfaas.runtime": ("Runtime",),
@@ -148,6 +150,7 @@ __all__ = [
     "StoreUnavailable",
     "Stream",
     "Submission",
+    "Table",
     "Throttled",
     "TimedOut",
     "Topic",
@@ -159,6 +162,7 @@ __all__ = [
     "queue",
     "schedule",
     "stream",
+    "table",
     "topic",
 ]
 

@@ -332,13 +332,17 @@ def check_submission(delay: Any, idempotency_key: Any) -> None:
         raise refuse("idempotency_key", idempotency_key, right)
 
 
-def store_path(store: Any) -> str | None:
-    """Accept the path of a store, and give it so that it means the same from another directory; None is in memory."""
-    if store is None:
-        return None
-    if not isinstance(store, (str, os.PathLike)) or not (path := os.fspath(store)) or path.startswith((":", "file:")):
-        raise refuse("store", store, "the path of a file, or None for a store in memory")
+def a_path(field: str, value: Any, right: str) -> str:
+    """Accept a path, and give it so that it means the same from another directory. Raises ConfigurationError."""
+    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(path, str) or not path or "\0" in path or path.startswith((":", "file:")):
+        raise refuse(field, value, right)
     return os.path.abspath(path)
+
+
+def store_path(store: Any) -> str | None:
+    """Accept the path of a store; None is in memory. Raises ConfigurationError."""
+    return None if store is None else a_path("store", store, "the path of a file, or None for a store in memory")
 
 
 def a_clock(field: str, value: Any) -> None:

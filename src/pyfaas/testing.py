@@ -10,7 +10,7 @@ For tests of functions and of what calls them: the pure parts of triggers, to be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from time import monotonic, sleep, time
 from typing import Any
@@ -21,6 +21,7 @@ from pyfaas._language.patterns import compile_pattern
 from pyfaas._language.routes import Router
 from pyfaas._language.routes import parse as parse_route
 from pyfaas._language.schedules import parse, zone_of
+from pyfaas._shapes import rows
 from pyfaas._sources.auth.hooks import event_of
 from pyfaas._sources.http.events import Request, version_1, version_2
 from pyfaas.context import request_id_text
@@ -115,6 +116,31 @@ class events:  # noqa: N801 - a drawer of functions
             for number, one in enumerate(data, 1)
         ]
         return {"Records": records}
+
+    @staticmethod
+    def table(
+        new: Mapping[str, Any] | None = None,
+        old: Mapping[str, Any] | None = None,
+        *,
+        keys: Sequence[str] = ("id",),
+        name: str = "table",
+    ) -> dict[str, Any]:
+        """
+        Make the event of a change of a table's row: inserted with ``new``, removed with ``old``, modified with both.
+
+        Raises ConfigurationError without any of them, and where a key is not among its columns.
+        """
+        row = old if new is None else new
+        if row is None or not keys or any(key not in row for key in keys):
+            raise ConfigurationError(f"keys={keys!r}: must be columns of new, or of old")
+        kind = "REMOVE" if new is None else "INSERT" if old is None else "MODIFY"
+        change = {"eventName": kind, "Keys": rows.image({key: row[key] for key in keys})}
+        images = {"NewImage": new, "OldImage": old}
+        change |= {image: rows.image(columns) for image, columns in images.items() if columns is not None}
+        number = _shapes.sequence_number(1)
+        return {
+            "Records": [rows.row_record(name, sequence=number, change=change, at=time(), view="new_and_old_images")]
+        }
 
     @staticmethod
     def http(

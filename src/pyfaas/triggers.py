@@ -151,7 +151,7 @@ class ScheduleTrigger(NamedTuple):
 
 
 class StreamTrigger(NamedTuple):
-    """Batches of records of a stream, of each shard one after the other."""
+    """Batches of records of a stream, or of changes of a table; of each shard one after the other."""
 
     stream: Any
     size: int
@@ -169,7 +169,7 @@ class StreamTrigger(NamedTuple):
     @property
     def source(self) -> str:
         """What the events come from."""
-        return f"stream/{self.stream.name}"
+        return self.stream.path  # type: ignore[no-any-return]
 
     def row(self) -> tuple[str, dict[str, Any]]:
         """Give its name among several of one function, and what the store knows of it."""

@@ -10,6 +10,7 @@ import pytest
 
 from pyfaas import ConfigurationError, InvalidEvent, PayloadTooLarge, Queue, Runtime, _port, queue
 from pyfaas._stores.queue import Waiting
+from pyfaas._waits import run_blocking
 from pyfaas.testing import ManualClock, settle
 from sources.tools import REPORT, bodies, flat, recorder, wait_for
 from support import wait_until
@@ -501,3 +502,15 @@ def test_a_handle_pickles_by_what_it_was_made_of() -> None:
     again = pickle.loads(pickle.dumps(orders))
     assert again == orders
     assert again.delay == 3
+
+
+def test_what_another_thread_read_earlier_does_not_undo_what_was_read_later(tmp_path: Path, got: Path) -> None:
+    """The dispatcher looks for what other hosts changed while a runtime is being opened."""
+    orders = queue("orders")
+    with Runtime([recorder(got, trigger=orders)], store=tmp_path / "s") as runtime:
+        sources = runtime._sources
+        earlier = run_blocking(sources.deferred.database.write(sources._read))
+        (mapping,) = runtime.mappings()
+        mapping.pause()
+        sources._run(earlier)
+        assert mapping.state == "Disabled"

@@ -182,7 +182,8 @@ class Deferred:
         return {name.replace("async/", "function/", 1): counts for name, counts in found.items()}
 
     def is_settled(self) -> bool:
-        """Tell whether nothing is left to do of what was accepted so far, and is due."""
+        """Tell whether nothing is left to do of what was accepted so far, here or outside, and is due."""
+        self.dispatch.look_outside()
         run_blocking(self.database.write(lambda _: None, durable=False))  # who waits for what came before was told
         return self.dispatch.is_idle()
 

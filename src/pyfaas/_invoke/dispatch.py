@@ -20,7 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
@@ -62,7 +62,8 @@ class Source:
 
     ``tickets``: what it waits for, as those name it who ``touch``; ``due_at``: when to look, in the store's time;
     ``running``: how many of its runs have begun and not ended; ``served``: whether it is looked at; ``descriptor``:
-    when it is readable, the source is to ``read`` it and be looked at; -1 without one.
+    when it is readable, the source is to ``read`` it and be looked at; -1 without one. ``is_outside``: what it has to
+    do comes from elsewhere than the store. ``begun``, ``ended``: how often it was looked at.
     """
 
     tickets: tuple[Ticket, ...] = ()
@@ -71,6 +72,9 @@ class Source:
     served: bool = False
     keeps_leases: bool = False
     descriptor: int = -1
+    is_outside: bool = False
+    begun: int = 0
+    ended: int = 0
 
     async def look(self, runs: int) -> list[Run]:
         """Begin what is due, at most so many runs; set ``due_at``. Raises StoreUnavailable."""
@@ -195,6 +199,24 @@ class Dispatch:
             if asked.wait(0.05):
                 return told[0]
         return True
+
+    def look_outside(self) -> None:
+        """Wait until each source that is fed from elsewhere was looked at, beginning now."""
+        waiting: dict[Source, float] = dict.fromkeys([one for one in self._sources if one.is_outside], math.inf)
+
+        def look() -> None:
+            for source in waiting:
+                waiting[source] = source.begun
+                source.due_at = 0.0
+            self._woken.set()
+
+        self._in_loop(look)
+        while any(source.served and source.ended <= number for source, number in waiting.items()):
+            if self._thread is None or not self._thread.is_alive():
+                return
+            if all(number == math.inf for number in waiting.values()):
+                self._in_loop(look)  # which may just be starting
+            sleep(0.001)
 
     def start(self) -> None:
         """Start the thread, if it does not run."""
@@ -339,6 +361,7 @@ class Dispatch:
 
     async def _look(self, source: Source, share: int, group: Any) -> None:
         self._looking = True
+        source.begun += 1
         try:
             runs = await source.look(share)
         except StoreUnavailable as error:
@@ -351,6 +374,7 @@ class Dispatch:
             return
         finally:
             self._looking = False
+            source.ended = source.begun
         if not source.served:  # it was left in the middle of that
             self._let_go(source)
         if runs and not self._runs:

@@ -29,7 +29,7 @@ from pyfaas._stores.mappings import Mapping, Routes
 from pyfaas._waits import Trip
 from pyfaas.context import request_id_text
 from pyfaas.errors import PayloadTooLarge
-from pyfaas.resources import Archive, Bus, Handle, Publication, Put, Putting, Queue, Sending, Stream, Topic
+from pyfaas.resources import Archive, Bus, Handle, Publication, Put, Putting, Queue, Recorded, Sending, Stream, Topic
 
 Deliver = Callable[[Mapping], bytes]
 
@@ -66,7 +66,7 @@ class Outbox:
         return (yield from self._database.write(lambda one: self._asked(one, of, verb, argument)))
 
     def _asked(self, transaction: Transaction, of: Handle, verb: str, argument: Any) -> Any:
-        if isinstance(of, Stream):
+        if isinstance(of, Recorded):
             return log.count(transaction, log.find_or_make(transaction, of.path, of.shards, of.retention))
         if isinstance(of, Archive):
             if verb == "count":

@@ -79,17 +79,23 @@ def failed(response: Any, ids: Sequence[str]) -> set[str] | None:
 
 
 class Filters:
-    """Patterns of which a message must fit one; without any, all do."""
+    """
+    Patterns of which a message must fit one; without any, all do.
 
-    def __init__(self, patterns: Iterable[str], key: str) -> None:
+    ``key``: of what stands there as text, and is meant as JSON by a pattern that has an object there; "" without one.
+    """
+
+    def __init__(self, patterns: Iterable[str], key: str = "") -> None:
         self._key = key
-        self._patterns = [(compile_pattern(text), _wants_object(text, key)) for text in patterns]
+        self._patterns = [(compile_pattern(text), bool(key) and _wants_object(text, key)) for text in patterns]
 
     def __bool__(self) -> bool:
         return bool(self._patterns)
 
     def fits(self, record: dict[str, Any], data: str | bytes) -> bool:
         """Tell whether a record is wanted; ``data`` is what stands under the key, as it came."""
+        if not self._key:
+            return any(pattern.matches(record) for pattern, _ in self._patterns) or not self._patterns
         parsed = _parsed(data)
         text = data if isinstance(data, str) else data.decode("utf-8", "replace")
         for pattern, wants_object in self._patterns:

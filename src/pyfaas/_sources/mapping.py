@@ -12,6 +12,11 @@ from pyfaas.triggers import Trigger
 if TYPE_CHECKING:
     from pyfaas._sources.opened import Sources
 
+REPLACE_NOTE = (
+    "a row that REPLACE overwrites has its REMOVE only if the writer has set PRAGMA recursive_triggers=ON, as the "
+    "connections of table.connect() do"
+)
+
 
 class EventSourceMapping:
     """
@@ -40,9 +45,16 @@ class EventSourceMapping:
 
     @property
     def last_result(self) -> str:
-        """What came of the last batch, in AWS's words; of a queue or a stream in this runtime."""
+        """What came of the last batch, in AWS's words; of a queue, a stream or a table in this runtime."""
+        if problem := self._opened.problem_of(self.trigger):
+            return f"PROBLEM: {problem}"
         source = self._opened.source_of(self._row.id)
         return NO_RECORDS if source is None else source.last_result
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of such a source, for whoever looks after it."""
+        return (REPLACE_NOTE,) if self.source.startswith("table/") else ()
 
     @property
     def iterator_age(self) -> float | None:

@@ -22,6 +22,7 @@ from pyfaas._sources.queues import QueueSource
 from pyfaas._sources.replays import Replayer
 from pyfaas._sources.schedules import Ticker, next_of
 from pyfaas._sources.streams import StreamSource
+from pyfaas._sources.tables import Carrier
 from pyfaas._stores import log, mappings, queue, replays, schedules
 from pyfaas._stores.database import Transaction
 from pyfaas._stores.mappings import Mapping, Wanted
@@ -29,7 +30,7 @@ from pyfaas._waits import Trip, run_async, run_blocking
 from pyfaas.doors import AuthTrigger, HttpTrigger
 from pyfaas.errors import ConfigurationError
 from pyfaas.functions import Function
-from pyfaas.resources import Queue, fed
+from pyfaas.resources import Queue, Table, fed
 from pyfaas.triggers import QueueTrigger, ScheduleTrigger, StreamTrigger, Trigger
 
 T = TypeVar("T")
@@ -37,7 +38,9 @@ Key: TypeAlias = "tuple[str, str, str]"  # a mapping's source, target and name
 
 
 class _Known(NamedTuple):
-    """What the store told."""
+    """What the store told; ``order``: of two of them the later one is the higher."""
+
+    order: int
 
     rows: list[Mapping]
     queues: dict[Queue, queue.Queue]
@@ -58,8 +61,11 @@ class Sources:
         self._sources: dict[int, QueueSource | StreamSource] = {}
         self._enabled: dict[int, bool] = {}
         self._current: int | None = 0
+        self._reads = 0
+        self._latest = 0
         self._lock = threading.Lock()
         self._ticker, self._replayer = Ticker(deferred.house), Replayer(deferred.house)
+        self._carriers: dict[Table, Carrier] = {}
         deferred.on_others = self.look_again
         deferred.database.clock.when_moved(self._time_moved)
 
@@ -79,6 +85,7 @@ class Sources:
         for trigger in self._all(HttpTrigger):
             if trigger.authorizer is not None:
                 self.deferred.house.shelf_of(trigger.authorizer.function, None)  # one that is not ours is refused now
+        self._watch_tables()
         targets = {*(f"function/{function.name}" for function in functions), *(one.target for one in wanted)}
 
         wall = self.deferred.database.clock.wall()
@@ -96,6 +103,14 @@ class Sources:
 
         with self._lock:
             self._run(run_blocking(self.deferred.database.write(job)))
+
+    def _watch_tables(self) -> None:
+        """Have the changes caught of those that our triggers read."""
+        for stream in {one.stream for one in self._all(StreamTrigger)} - self._carriers.keys():
+            if isinstance(stream, Table):
+                carrier = Carrier(self.deferred.house, stream)
+                carrier.install()
+                self._carriers[stream] = carrier  # from here on it is the dispatcher's
 
     def _wanted(self, functions: Iterable[Function[Any, Any]]) -> list[Wanted]:
         """List what is to connect what, as it is declared."""
@@ -125,6 +140,11 @@ class Sources:
     def source_of(self, number: int) -> QueueSource | StreamSource | None:
         """Give what runs of it here, or ran last."""
         return self._sources.get(number)
+
+    def problem_of(self, trigger: Trigger | None) -> str | None:
+        """Tell why nothing comes from what it reads just now, as far as this runtime has heard."""
+        carrier = self._carriers.get(trigger.stream) if isinstance(trigger, StreamTrigger) else None
+        return None if carrier is None else carrier.problem
 
     def enable(self, row: Mapping, *, enabled: bool) -> None:
         """Pause it, or let it go on."""
@@ -229,19 +249,23 @@ class Sources:
                 stream = trigger.stream
                 logs[row.source] = of = log.find_or_make(transaction, stream.path, stream.shards, stream.retention)
                 log.follow(transaction, of, row.id, trigger.parallelization, row.rule["start"])
-        return _Known(rows, queues, logs, self._helpers(transaction), mappings.current(transaction))
+        self._reads += 1
+        return _Known(self._reads, rows, queues, logs, self._helpers(transaction), mappings.current(transaction))
 
     def _helpers(self, transaction: Transaction) -> list[Source]:
         """List those that serve all functions, if they have anything to do."""
         ticker = [] if schedules.next_fire(transaction) is None else [self._ticker]
-        return [*ticker, *([self._replayer] if replays.is_any_wanted(transaction) else [])]
+        return [*ticker, *([self._replayer] if replays.is_any_wanted(transaction) else []), *self._carriers.values()]
 
     def _all(self, kind: type[T]) -> list[T]:
         """List our triggers of a kind."""
-        return [trigger for _, trigger in self._triggers.values() if isinstance(trigger, kind)]
+        return [trigger for _, trigger in tuple(self._triggers.values()) if isinstance(trigger, kind)]
 
     def _run(self, known: _Known) -> None:
         """Begin with what is enabled and of our functions, and end what is not any more."""
+        if known.order < self._latest:  # another thread has read since, and was here before
+            return
+        self._latest = known.order
         for helper in known.helpers:
             if not helper.served:
                 self.deferred.dispatch.serve(helper)

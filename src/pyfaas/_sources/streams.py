@@ -1,5 +1,5 @@
 """
-Streams as sources: each lane of a shard is read one batch after the other, by whoever has leased it.
+Streams, and changes of tables, as sources: a lane is read one batch after the other, by whoever has leased it.
 
     lane is due ──lease──► read ──► filter ──► cut (size, 6 MB) ──► invoke ──► move on, or back   (which: progress.py)
                     └─ not yet: its batch fills                        └── on_failure is told, in the same transaction
@@ -21,7 +21,8 @@ from pyfaas._invoke.cause import Cause
 from pyfaas._invoke.dispatch import LEASE_SECONDS, Run, Source, claim
 from pyfaas._invoke.ids import new_id
 from pyfaas._payload import encode_event
-from pyfaas._sources.batches import FAILED, NO_RECORDS, OK, Filters, cut, failed
+from pyfaas._sources.batches import FAILED, NO_RECORDS, OK, cut, failed
+from pyfaas._sources.dress import KinesisDress, TableDress
 from pyfaas._sources.progress import RETRIES_EXHAUSTED, TOO_OLD, Progress, Step, after, after_refusal, progress_of
 from pyfaas._stores import log
 from pyfaas._stores.database import Job, Transaction
@@ -30,7 +31,7 @@ from pyfaas._waits import run_async
 from pyfaas.context import request_id_text
 from pyfaas.errors import ConfigurationError, PayloadMismatch, PyfaasError
 from pyfaas.functions import Function
-from pyfaas.resources import Publication, Queue, Sending
+from pyfaas.resources import Publication, Queue, Sending, Table
 from pyfaas.triggers import StreamTrigger
 
 READ_BYTES = limits.REQUEST_BYTES * 3 // 4  # in base64 that is a whole event
@@ -79,12 +80,14 @@ class StreamSource(Source):
         self._house = house
         self._mapping = mapping
         self._of = of
-        self._filters = Filters(trigger.filters, "data")
+        self._dress: KinesisDress | TableDress = (
+            TableDress(trigger) if isinstance(trigger.stream, Table) else KinesisDress(trigger)
+        )
         self._rest_until = -math.inf
         self._starved = False
 
     def __str__(self) -> str:
-        return f"stream {self.trigger.stream.name!r} for {self.function.name!r}"
+        return f"{self.trigger.stream.kind} {self.trigger.stream.name!r} for {self.function.name!r}"
 
     def next_due(self, transaction: Transaction) -> float:
         """Tell when a lane is due."""
@@ -299,17 +302,8 @@ class StreamSource(Source):
         if record.attributes.get("hops", 0) >= limits.HOPS:
             _log.warning("%s: a record that functions put in a circle was stopped", self)
             return None
-        told = _shapes.kinesis_record(
-            self.trigger.stream.name,
-            shard=_shapes.shard_id(lane.number),
-            sequence=_shapes.sequence_number(record.id),
-            key=record.key,
-            data=record.data,
-            at=record.at,
-        )
-        if self._filters and not self._filters.fits(told["kinesis"], record.data):
-            return None
-        return _compact(told).encode()
+        told = self._dress.record(lane, record)
+        return None if told is None else _compact(told).encode()
 
     def _fields(self, claimed: Claimed) -> bytes:
         """Give, as JSON, what stands beside the records in an event."""
@@ -318,7 +312,7 @@ class StreamSource(Source):
             return b""
         state = claimed.progress.state
         told = _shapes.tumbling_fields(
-            self.trigger.stream.name,
+            self._dress.arn,
             shard=_shapes.shard_id(claimed.lane.number),
             begins_at=tumbling.begins_at,
             ends_at=tumbling.ends_at,
@@ -349,7 +343,8 @@ class StreamSource(Source):
             condition=condition,
             attempts=attempts,
             error=error,
-            stream=self.trigger.stream.name,
+            arn=self._dress.arn,
+            info=self._dress.info,
             shard=_shapes.shard_id(claimed.lane.number),
             sequences=(_shapes.sequence_number(first.id), _shapes.sequence_number(final.id)),
             arrivals=(first.at, final.at),

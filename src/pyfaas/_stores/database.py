@@ -189,6 +189,11 @@ class Database:
         digest = hashlib.blake2b(number.to_bytes(8, "big"), digest_size=16, key=self._identity).digest()
         return request_id_text(digest)
 
+    @property
+    def reader(self) -> str:
+        """Name this store where it reads somebody else's; those in memory are one: they forget how far they were."""
+        return "memory" if self.path is None else self._identity.hex()
+
     def is_alive(self, host: int) -> bool:
         """Tell whether another host of this number has the store open."""
         return hosts.is_alive(self._lock_file, host)

@@ -1,5 +1,5 @@
 """
-Handles: ``queue``, ``topic``, ``stream`` and ``bus`` name what events go through; they hold nothing themselves.
+Handles: ``queue``, ``topic``, ``stream``, ``table`` and ``bus`` name what events go through, and hold nothing.
 
     orders = queue("orders")          a handle, in the host and inside a sandbox
     orders.send({"id": 7})            what it is sent to is found by name in the store of the current runtime
@@ -17,7 +17,9 @@ from pyfaas.resources.archives import Archive, Replaying
 from pyfaas.resources.buses import Bus, Put, bus
 from pyfaas.resources.handles import Attributes, Handle, made, text_of
 from pyfaas.resources.queues import Queue, Sending, queue
+from pyfaas.resources.recorded import Recorded
 from pyfaas.resources.streams import Putting, Stream, stream
+from pyfaas.resources.tables import Table, table
 from pyfaas.resources.topics import Publication, Topic, fed, topic
 
 __all__ = [
@@ -29,9 +31,11 @@ __all__ = [
     "Put",
     "Putting",
     "Queue",
+    "Recorded",
     "Replaying",
     "Sending",
     "Stream",
+    "Table",
     "Topic",
     "bus",
     "check_dead_letter",
@@ -40,6 +44,7 @@ __all__ = [
     "made",
     "queue",
     "stream",
+    "table",
     "text_of",
     "topic",
 ]

@@ -223,14 +223,14 @@ def kinesis_record(stream: str, *, shard: str, sequence: str, key: str, data: by
 
 
 def tumbling_fields(
-    stream: str, *, shard: str, begins_at: float, ends_at: float, state: Any, is_final: bool, is_early: bool
+    arn: str, *, shard: str, begins_at: float, ends_at: float, state: Any, is_final: bool, is_early: bool
 ) -> dict[str, Any]:
-    """Make what an event has beside its ``Records`` where there is a tumbling window."""
+    """Make what an event has beside its ``Records`` where there is a tumbling window; ``arn``: of the stream."""
     return {
         "window": {"start": whole_moment(begins_at), "end": whole_moment(ends_at)},
         "state": state,
         "shardId": shard,
-        "eventSourceARN": stream_arn(stream),
+        "eventSourceARN": arn,
         "isFinalInvokeForWindow": is_final,
         "isWindowTerminatedEarly": is_early,
     }
@@ -243,7 +243,8 @@ def given_up_record(
     condition: str,
     attempts: int,
     error: str | None,
-    stream: str,
+    arn: str,
+    info: str,
     shard: str,
     sequences: tuple[str, str],
     arrivals: tuple[float, float],
@@ -253,8 +254,8 @@ def given_up_record(
     """
     Make what is told of records of a stream that were given up: which they are, not what they hold.
 
-    ``error``: ``"Unhandled"``, None where its function reported them; ``sequences``, ``arrivals``: of the first and
-    the last one.
+    ``error``: ``"Unhandled"``, None where its function reported them; ``arn``: of the stream; ``info``: the key under
+    which they stand; ``sequences``, ``arrivals``: of the first and the last one.
     """
     record: dict[str, Any] = {
         "requestContext": {
@@ -265,14 +266,14 @@ def given_up_record(
         },
         "version": "1.0",
         "timestamp": moment(at),
-        "KinesisBatchInfo": {
+        info: {
             "shardId": shard,
             "startSequenceNumber": sequences[0],
             "endSequenceNumber": sequences[1],
             "approximateArrivalOfFirstRecord": moment(arrivals[0]),
             "approximateArrivalOfLastRecord": moment(arrivals[1]),
             "batchSize": size,
-            "streamArn": stream_arn(stream),
+            "streamArn": arn,
         },
     }
     if attempts:
