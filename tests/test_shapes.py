@@ -8,19 +8,21 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 import pytest
 from aws_lambda_powertools.utilities.data_classes import (
     DynamoDBStreamEvent,
     EventBridgeEvent,
     KinesisStreamEvent,
+    S3Event,
     SNSEvent,
     SQSEvent,
 )
 from aws_lambda_powertools.utilities.parser import models
 
 from pyfaas import _shapes
-from pyfaas._shapes import rows
+from pyfaas._shapes import files, rows
 from pyfaas._sources.http.events import Request, version_1, version_2
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -113,6 +115,15 @@ def request() -> Request:
     return Request("POST", "/orders/a%20b", "x=1&x=2", headers, b'{"a": 1}', "192.0.2.1", "HTTP/1.1", ID, AT)
 
 
+CREATED = {
+    "name": "ObjectCreated:Put",
+    "key": "a b/ä.png".encode(),
+    "size": 3,
+    "etag": "0cc1",
+    "sequencer": 17,
+    "version": ID,
+}
+REMOVED = {"name": "ObjectRemoved:Delete", "key": b"old", "sequencer": 18, "version": ID}
 FIFO = {"SequenceNumber": _shapes.sequence_number(17), "MessageGroupId": "g", "MessageDeduplicationId": "d"}
 FAILED = {"errorMessage": "no", "errorType": "ValueError", "requestId": ID, "stackTrace": []}
 MADE: dict[str, Callable[[], dict[str, Any]]] = {
@@ -134,6 +145,7 @@ MADE: dict[str, Callable[[], dict[str, Any]]] = {
             change("REMOVE", new=False, old=True, view="keys_only"),
         ]
     },
+    "s3": lambda: files.file_event("uploads", [CREATED, REMOVED], "configuration", at=AT),
     "kinesis-tumbling": lambda: {"Records": [kinesis()], **tumbling()},
     "destination-success": lambda: ended("Success", {"responsePayload": 7}),
     "destination-failure": lambda: ended("RetriesExhausted", {"responsePayload": FAILED, "functionError": "Unhandled"}),
@@ -167,6 +179,7 @@ def test_there_is_no_file_of_which_nobody_knows() -> None:
         ("sqs-sns", models.SqsModel),
         ("bus", models.EventBridgeModel),
         ("kinesis", models.KinesisDataStreamModel),
+        ("s3", models.S3Model),
         ("dynamodb", models.DynamoDBStreamModel),
         ("http-1", models.APIGatewayProxyEventModel),
         ("http-2", models.APIGatewayProxyEventV2Model),
@@ -250,6 +263,16 @@ def test_powertools_reads_what_a_kinesis_event_says() -> None:
     assert record.kinesis.data_as_json() == {"a": 1}
     assert record.kinesis.approximate_arrival_timestamp == AT
     assert record.kinesis.kinesis_schema_version == "1.0"
+
+
+def test_powertools_reads_what_an_s3_event_says() -> None:
+    created, removed = S3Event(golden("s3")).records
+    assert (created.event_name, removed.event_name) == ("ObjectCreated:Put", "ObjectRemoved:Delete")
+    assert created.s3.bucket.name == "uploads"
+    assert unquote_plus(created.s3.get_object.key) == "a b/ä.png"
+    assert (created.s3.get_object.size, created.s3.get_object.etag) == (3, "0cc1")
+    assert created.s3.get_object.version_id == ID
+    assert removed.s3.get_object.sequencer == "0000000000000012"
 
 
 def test_powertools_reads_what_a_dynamodb_event_says() -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         InternalError,
         InvalidEvent,
         InvokeError,
+        NoSuchKey,
         OutOfMemory,
         PayloadMismatch,
         PayloadTooLarge,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from pyfaas.functions import Function, function
     from pyfaas.idempotency import Idempotency
     from pyfaas.resources.archives import Archive
+    from pyfaas.resources.buckets import Bucket, bucket
     from pyfaas.resources.buses import Bus, bus
     from pyfaas.resources.queues import Queue, queue
     from pyfaas.resources.streams import Stream, stream
@@ -63,6 +65,7 @@ __version__ = "0.1.0.dev0"
 _HOMES = {
     "pyfaas.functions": ("Function", "function"),
     "pyfaas.resources.archives": ("Archive",),
+    "pyfaas.resources.buckets": ("Bucket", "bucket"),
     "pyfaas.resources.buses": ("Bus", "bus"),
     "pyfaas.resources.queues": ("Queue", "queue"),
     "pyfaas.resources.streams": ("Stream", "stream"),
@@ -95,6 +98,7 @@ _HOMES = {
         "InternalError",
         "InvalidEvent",
         "InvokeError",
+        "NoSuchKey",
         "OutOfMemory",
         "PayloadMismatch",
         "PayloadTooLarge",
@@ -113,6 +117,7 @@ __all__ = [
     "Archive",
     "Authorizer",
     "BadResponse",
+    "Bucket",
     "Bus",
     "CannotConfine",
     "ConfigurationError",
@@ -136,6 +141,7 @@ __all__ = [
     "InternalError",
     "InvalidEvent",
     "InvokeError",
+    "NoSuchKey",
     "OutOfMemory",
     "Outcome",
     "PayloadMismatch",
@@ -156,6 +162,7 @@ __all__ = [
     "Topic",
     "__version__",
     "auth",
+    "bucket",
     "bus",
     "function",
     "http",

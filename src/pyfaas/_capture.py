@@ -11,10 +11,12 @@ this needs pyfaas once it is installed, nor an extension of SQLite.
 from __future__ import annotations
 
 import json
-import sqlite3
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyfaas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import sqlite3
 
 MOST_COLUMNS = 500
 INSERT, MODIFY, REMOVE = "INSERT", "MODIFY", "REMOVE"

@@ -318,3 +318,28 @@ def decode_result(payload: bytes | bytearray) -> Any:
     if end != len(text):
         raise ValueError("more than one JSON text")
     return value
+
+
+# -- what may hold bytes -----------------------------------------------------------------------------------------------
+
+
+def packed(value: Any) -> Any:
+    """Write down, as JSON, what may hold bytes."""
+    if isinstance(value, bytes):
+        import base64
+
+        return {"bytes": base64.b64encode(value).decode()}
+    if isinstance(value, dict):
+        return {name: packed(one) for name, one in value.items()}
+    return [packed(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def unpacked(told: Any) -> Any:
+    """Read it again; what it is is not looked at. Raises ValueError."""
+    if isinstance(told, dict):
+        if told.keys() == {"bytes"} and isinstance(told["bytes"], str):
+            import base64
+
+            return base64.b64decode(told["bytes"])
+        return {name: unpacked(one) for name, one in told.items()}
+    return [unpacked(one) for one in told] if isinstance(told, list) else told

@@ -9,6 +9,7 @@ Everything that pyfaas raises, sorted by who must act.
     │   ├── Throttled                     no permit was free
     │   ├── FunctionNotFound              this runtime does not serve that function
     │   ├── AccessDenied                  a handler asked for what ``allow=`` does not grant
+    │   ├── NoSuchKey (LookupError)       a bucket has no such file
     │   ├── AlreadyInProgress             one with the same idempotency key runs
     │   ├── PayloadMismatch               one with the same idempotency key said something else
     │   └── EventExpired                  it waited longer than it may
@@ -85,6 +86,10 @@ class FunctionNotFound(InvokeError):
 
 class AccessDenied(InvokeError):
     """A handler asked for something that its function's ``allow=`` does not grant."""
+
+
+class NoSuchKey(InvokeError, LookupError):
+    """A bucket has no file of this key."""
 
 
 class AlreadyInProgress(InvokeError):

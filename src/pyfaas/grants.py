@@ -19,6 +19,8 @@ VERBS = {
     "topic": ("publish",),
     "bus": ("put_event",),
     "stream": ("put",),
+    "bucket": ("put", "get", "delete", "list"),
+    "table": ("put", "get", "delete"),
     "function": ("invoke", "submit"),
 }
 _STANDS_FOR = {
@@ -34,8 +36,11 @@ _STANDS_FOR = {
     "aput_many": "put",
     "ainvoke": "invoke",
     "asubmit": "submit",
+    "aget": "get",
+    "adelete": "delete",
+    "alist": "list",
 }
-_TEXT = re.compile(r"(queue|topic|bus|stream|function):([a-zA-Z0-9_-]{1,80}):([a-z_]+)")
+_TEXT = re.compile(r"(queue|topic|bus|stream|bucket|table|function):([a-zA-Z0-9_-]{1,80}):([a-z_]+)")
 
 
 class Grant(NamedTuple):
@@ -72,5 +77,5 @@ def _checked(number: int, given: Any) -> Grant:
         kind, verb = getattr(target, "kind", "function"), _STANDS_FOR.get(verb, verb)
         if target is not None and hasattr(target, "name") and verb in VERBS.get(kind, ()):
             return Grant(name_of(kind, target.name, verb), target)
-    verbs = "orders.send, receipts.publish, shop.put_event, clicks.put, other.invoke, other.submit"
+    verbs = "orders.send, receipts.publish, shop.put_event, clicks.put, uploads.get, other.invoke, other.submit"
     raise refuse(f"allow[{number}]", given, f'one of {verbs}, or the name of one such as "queue:orders:send"')

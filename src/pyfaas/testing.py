@@ -10,6 +10,7 @@ For tests of functions and of what calls them: the pure parts of triggers, to be
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from time import monotonic, sleep, time
@@ -21,7 +22,7 @@ from pyfaas._language.patterns import compile_pattern
 from pyfaas._language.routes import Router
 from pyfaas._language.routes import parse as parse_route
 from pyfaas._language.schedules import parse, zone_of
-from pyfaas._shapes import rows
+from pyfaas._shapes import files, rows
 from pyfaas._sources.auth.hooks import event_of
 from pyfaas._sources.http.events import Request, version_1, version_2
 from pyfaas.context import request_id_text
@@ -116,6 +117,30 @@ class events:  # noqa: N801 - a drawer of functions
             for number, one in enumerate(data, 1)
         ]
         return {"Records": records}
+
+    @staticmethod
+    def bucket(
+        *keys: str, name: str = "bucket", event: str = "ObjectCreated:Put", size: int = 0, etag: str = ""
+    ) -> dict[str, Any]:
+        """
+        Make the event of files that were put, or with ``event="ObjectRemoved:Delete"`` deleted.
+
+        Raises ConfigurationError for another kind of event.
+        """
+        if event not in files.NAMES:
+            raise ConfigurationError(f"event={event!r}: must be one of {', '.join(map(repr, files.NAMES))}")
+        told = [
+            {
+                "name": event,
+                "key": os.fsencode(key),
+                "size": size,
+                "etag": etag or "d41d8cd98f00b204e9800998ecf8427e",
+                "sequencer": number,
+                "version": _some_id(),
+            }
+            for number, key in enumerate(keys, 1)
+        ]
+        return files.file_event(name, told, _some_id(), at=time())
 
     @staticmethod
     def table(

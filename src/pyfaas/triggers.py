@@ -190,7 +190,49 @@ class StreamTrigger(NamedTuple):
         """Any function will do."""
 
 
-Trigger = QueueTrigger | TopicTrigger | RuleTrigger | ScheduleTrigger | StreamTrigger | HttpTrigger | AuthTrigger
+class BucketTrigger(NamedTuple):
+    """Changes of a bucket's files, each an asynchronous invocation."""
+
+    bucket: Any
+    events: tuple[str, ...]
+    prefix: str
+    suffix: str
+    name: str
+
+    @property
+    def source(self) -> str:
+        """What the events come from."""
+        return self.bucket.path  # type: ignore[no-any-return]
+
+    def row(self) -> tuple[str, dict[str, Any]]:
+        """Give its name among several of one function, and what the store knows of it."""
+        pattern: dict[str, Any] = {"name": [{"wildcard": one} for one in self.events]}
+        if self.prefix:
+            pattern["key"] = [{"prefix": self.prefix}]
+        if self.suffix:
+            pattern["end"] = [{"suffix": self.suffix}]
+        return self.name, {"pattern": json.dumps(pattern)}
+
+    def changed(self, options: Mapping[str, Any]) -> BucketTrigger:
+        """Make another one with these options. Raises ConfigurationError."""
+        now = {"events": self.events, "prefix": self.prefix, "suffix": self.suffix}
+        made: BucketTrigger = changed(self.bucket.objects, now, options)
+        return made._replace(name=self.name)
+
+    def check(self, timeout: float) -> None:
+        """Any function will do."""
+
+
+Trigger = (
+    QueueTrigger
+    | TopicTrigger
+    | RuleTrigger
+    | ScheduleTrigger
+    | StreamTrigger
+    | BucketTrigger
+    | HttpTrigger
+    | AuthTrigger
+)
 
 
 def schedule(
@@ -297,6 +339,22 @@ def queue_trigger(
         raise refuse("report_failures", report_failures, "True or False")
     whole(1, limits.SANDBOXES, optional=True)("max_concurrency", max_concurrency)
     return QueueTrigger(queue, size, window, report_failures, checked_filters(filters), max_concurrency)
+
+
+_FILE_EVENTS = ("ObjectCreated:*", "ObjectCreated:Put", "ObjectRemoved:*", "ObjectRemoved:Delete")
+
+
+def bucket_trigger(bucket: Any, events: Any, prefix: Any, suffix: Any, name: Any) -> BucketTrigger:
+    """Make one. Raises ConfigurationError."""
+    listed = (events,) if isinstance(events, str) else events
+    if not isinstance(listed, (list, tuple)) or not listed or any(one not in _FILE_EVENTS for one in listed):
+        raise refuse("events", events, f"one of {', '.join(map(repr, _FILE_EVENTS))}, or a list of them")
+    for field, value in {"prefix": prefix, "suffix": suffix}.items():
+        if not isinstance(value, str) or len(value) > 1024:
+            raise refuse(field, value, "text of up to 1,024 characters")
+    if not isinstance(name, str) or (name and not _NAME.fullmatch(name)):
+        raise refuse("name", name, "up to 64 letters, digits, hyphens, underscores and dots")
+    return BucketTrigger(bucket, tuple(listed), prefix, suffix, name)
 
 
 def checked_filters(filters: Any) -> tuple[str, ...]:

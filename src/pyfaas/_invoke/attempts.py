@@ -8,15 +8,18 @@ What was submitted to one function, one attempt after the other.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyfaas._invoke import retries
 from pyfaas._invoke.destinations import SUCCESS, End, request_id_of, telling
 from pyfaas._invoke.direct import run
-from pyfaas._invoke.dispatch import CLAIMED_AT_ONCE, LEASE_SECONDS, Run, Source, claim, next_due
+from pyfaas._invoke.dispatch import LEASE_SECONDS, Run, Source, claim, next_due
 from pyfaas._invoke.ending import Ending
 from pyfaas._invoke.ids import new_id
 from pyfaas._invoke.outbox import Outbox
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
     from pyfaas._pool.policy import Shelf
     from pyfaas._pool.pool import Pool
 
+# Short runs are done by a few sandboxes, one after the other, where each new one would cost a cold start; of long ones
+# there are so many more each time.
+BEGUN_AT_ONCE = 8
+YOUNG_SECONDS = 0.02
 _KEEP_ALL = queue.Rules(retention=math.inf)
 
 
@@ -64,11 +71,14 @@ class Attempts(Source):
 
     keeps_leases = True
 
-    def __init__(self, house: House, function: Function[Any, Any], of: Queue) -> None:
+    def __init__(self, house: House, function: Function[Any, Any], of: Queue, hurry: Callable[[Source], None]) -> None:
         self.function = function
         self.queue = of
         self.tickets = (of.id,)
         self._house = house
+        self._hurry = hurry
+        self._began: dict[int, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._starved = False
 
     def __str__(self) -> str:
@@ -77,13 +87,13 @@ class Attempts(Source):
     async def look(self, runs: int) -> list[Run]:
         """Lease what is due, as much as there is room for; more than ``reserved_concurrency`` would be refused."""
         reserved = self.function.options.reserved_concurrency
-        room = min(runs, CLAIMED_AT_ONCE)
+        room = min(runs, BEGUN_AT_ONCE - self._young())
         if reserved:
             room = min(room, reserved - self.running)
-            self._starved = room <= 0
-            if self._starved:
-                self.due_at = math.inf  # until a run ends
-                return []
+        self._starved = room <= 0
+        if self._starved:
+            self.due_at = math.inf  # until a run ends, or is not young any more
+            return []
 
         def job(transaction: Transaction) -> list[Message]:
             return queue.claim(transaction, self.queue, room, LEASE_SECONDS, _KEEP_ALL).messages
@@ -95,10 +105,25 @@ class Attempts(Source):
         """Tell when something is due."""
         return next_due(transaction, self.queue)
 
+    def _young(self) -> int:
+        """Count the runs that have just begun, and see that the next ones begin when those have not."""
+        now = monotonic()
+        young = sum(began > now - YOUNG_SECONDS for began in islice(reversed(self._began.values()), BEGUN_AT_ONCE))
+        if young and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(YOUNG_SECONDS, self._grown)
+        return young
+
+    def _grown(self) -> None:
+        self._timer = None
+        if self._starved:
+            self._hurry(self)
+
     async def _attempt(self, message: Message) -> None:
+        self._began[message.id] = monotonic()
         try:
             await self._attempt_once(message)
         finally:
+            del self._began[message.id]
             if self._starved:
                 self.due_at = 0.0
 

@@ -10,29 +10,35 @@ permit: those who hold them may all be waiting for it.
 
 from __future__ import annotations
 
+import inspect
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
 
 from pyfaas import limits
 from pyfaas._invoke.cause import Cause
 from pyfaas._invoke.direct import run
 from pyfaas._invoke.ending import Ending
-from pyfaas._payload import decode_result, encode_result
+from pyfaas._payload import decode_result, encode_result, packed, unpacked
 from pyfaas._sandbox.port import FAILED, HEAD, OK, denied
 from pyfaas._sandbox.protocol import ProtocolError
 from pyfaas._sandbox.sandbox import Lost, Sandbox
 from pyfaas._waits import Later, Trip, run_async
 from pyfaas.errors import (
     AccessDenied,
+    BadResponse,
     ConfigurationError,
     FunctionError,
     FunctionNotFound,
     InternalError,
     InvalidEvent,
     InvokeError,
+    PayloadTooLarge,
     PyfaasError,
     tell_of,
 )
@@ -81,6 +87,8 @@ class Calls:
         if granted is None:
             raise AccessDenied(denied(function.name, grant))
         target = granted.target or _target(kind, name)
+        if isinstance(target, Handle) and target.is_asked:
+            return (yield from self._ask(sandbox, target, grant.rpartition(":")[2], head.get("what")))
         if isinstance(target, Handle):
             what = _heard(target, head.get("what"))
             return (yield from self._later().outbox.send(target, what, Cause(hops, raw_id)))
@@ -88,6 +96,20 @@ class Calls:
         if grant.endswith(":submit"):  # what was granted, whatever twin was asked for
             return (yield from self._submit(target, head, body, raw_id, hops))
         return (yield from self._invoke(sandbox, target, head.get("tenant"), body, hops))
+
+    def _ask(self, sandbox: Sandbox, target: Handle, verb: str, told: Any) -> Trip[Any]:
+        """Have a handle do one of its verbs, in a thread."""
+        do = getattr(target, verb)
+        try:
+            bound = inspect.signature(do).bind(*unpacked(told))
+        except (TypeError, ValueError) as error:
+            raise ProtocolError(f"a call that cannot be read ({type(error).__name__})") from None
+        value = packed((yield from self._beside(sandbox, partial(anyio.to_thread.run_sync, partial(do, *bound.args)))))
+        try:
+            encode_result(value)
+        except BadResponse:
+            raise PayloadTooLarge(f"what {target!r} gives to {verb} is too large for a call from a sandbox") from None
+        return value
 
     def _submit(
         self, target: Function[Any, Any], head: dict[str, Any], body: bytes, raw_id: bytes, hops: int
@@ -102,31 +124,42 @@ class Calls:
         """Invoke another function, in the dispatcher's loop, and wait for it as long as the caller has time."""
         if hops > limits.HOPS:
             raise InvokeError(f"{limits.HOPS} functions, one after the other, led to this call: they run in a circle")
-        house, dispatch = self._later().house, self._later().dispatch
+        house = self._later().house
         shelf = house.shelf_of(target, tenant)
-        came: list[Ending | BaseException] = []
+
+        async def invoke() -> Ending:
+            return await run_async(run(house.pool, shelf, body, bare=False, hops=hops, patient=False))
+
+        ending: Ending = yield from self._beside(sandbox, invoke)
+        if ending.error is not None:
+            raise ending.error
+        return ending.value
+
+    def _beside(self, sandbox: Sandbox, do: Callable[[], Awaitable[Any]]) -> Trip[Any]:
+        """Have something done in the dispatcher's loop, and wait for it as long as the caller has time."""
+        came: list[Any] = []
+        failed: list[BaseException] = []
         done = Later(max(sandbox.due_at - monotonic(), 0.0))
 
-        async def invoke() -> None:
+        async def job() -> None:
             try:
-                came.append(await run_async(run(house.pool, shelf, body, bare=False, hops=hops, patient=False)))
+                came.append(await do())
             except PyfaasError as error:
-                came.append(error)
+                failed.append(error)
+            except Exception as error:  # noqa: BLE001 - all others in this loop go on
+                failed.append(InternalError(f"{type(error).__name__}: {error}"))
             except BaseException as error:
-                came.append(InternalError(f"the runtime was closed in mid-call ({type(error).__name__})"))
+                failed.append(InternalError(f"the runtime was closed in mid-call ({type(error).__name__})"))
                 raise
             finally:
                 done.grant(done)
 
-        dispatch.beside(invoke)
+        self._later().dispatch.beside(job)
         if not (yield done):
             raise Lost("late")  # the caller's time is over; the other one goes on, as in AWS
-        ending = came[0]
-        if isinstance(ending, BaseException):
-            raise ending
-        if ending.error is not None:
-            raise ending.error
-        return ending.value
+        if failed:
+            raise failed[0]
+        return came[0]
 
 
 def _parts(payload: bytes) -> tuple[dict[str, Any], bytes]:

@@ -112,7 +112,7 @@ class Deferred:
             former = self._served.get(function.name)
             if former is not None and former.function is function:
                 return former
-            self._served[function.name] = attempts = Attempts(self.house, function, of)
+            self._served[function.name] = attempts = Attempts(self.house, function, of, self.dispatch.hurry)
             if former is not None:
                 self.dispatch.leave(former)
             self.dispatch.serve(attempts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from pyfaas import _shapes, limits
@@ -18,9 +19,9 @@ from pyfaas._payload import encode_event
 from pyfaas._stores.database import Job, Transaction
 from pyfaas._stores.queue import Message
 from pyfaas.context import function_arn, request_id_text
-from pyfaas.errors import ConfigurationError, FunctionError, InvokeError, PyfaasError
+from pyfaas.errors import ConfigurationError, FunctionError, HostError, InvokeError, PyfaasError
 from pyfaas.functions import Function
-from pyfaas.resources import Bus, Publication, Put, Queue, Sending
+from pyfaas.resources import Bucket, Bus, Publication, Put, Queue, Sending
 
 SUCCESS = "Success"
 _DETAIL_TYPE = "Lambda Function Invocation Result - {}"
@@ -77,6 +78,8 @@ def _record_for(
         return accept_for(to.name, record, cause) if cause.hops <= limits.HOPS else _nobody
     if isinstance(to, Queue):
         return outbox.job(to, Sending([record.decode()]), cause)
+    if isinstance(to, Bucket):
+        return _filed(to, function, message, outbox.wall(), record)
     if isinstance(to, Bus):
         outcome = "Success" if end.condition == SUCCESS else "Failure"
         arns = [_shapes.arn("events", f"event-bus/{to.name}"), f"{function_arn(function.name)}:$LATEST"]
@@ -88,6 +91,20 @@ def _record_for(
 def _sent(outbox: Outbox, to: Any, what: Any, cause: Cause) -> Job[Any]:
     """Send it on; what goes round in a circle ends in a queue, or here."""
     return outbox.job(to, what, cause) if cause.hops <= limits.HOPS or isinstance(to, Queue) else _nobody
+
+
+def _filed(to: Bucket, function: Function[Any, Any], message: Message, at: float, record: bytes) -> Job[Any]:
+    """Write it into a bucket, under the key that AWS would give it: before the commit, so it is there at least once."""
+    moment = datetime.fromtimestamp(at, timezone.utc)
+    key = f"aws/lambda/async/{function.name}/{moment:%Y/%m/%d/%Y-%m-%dT%H.%M.%S}-{request_id_of(message)}"
+
+    def job(_: Transaction) -> None:
+        try:
+            to.put(key, record)
+        except HostError as error:
+            raise InvokeError(str(error)) from error  # of the bucket, and not of the store
+
+    return job
 
 
 def _nobody(_: Transaction) -> None: ...

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LEASE_SECONDS = 30.0
-CLAIMED_AT_ONCE = 100
 NOTICE_SECONDS = 0.010  # between two looks: our own writes are told too
 POLL_SECONDS = 0.1
 FORGET_SECONDS, FORGET_PAUSE_SECONDS = 600.0, 0.05  # some at a time: callers wait for the writer
@@ -63,7 +62,8 @@ class Source:
     ``tickets``: what it waits for, as those name it who ``touch``; ``due_at``: when to look, in the store's time;
     ``running``: how many of its runs have begun and not ended; ``served``: whether it is looked at; ``descriptor``:
     when it is readable, the source is to ``read`` it and be looked at; -1 without one. ``is_outside``: what it has to
-    do comes from elsewhere than the store. ``begun``, ``ended``: how often it was looked at.
+    do comes from elsewhere than the store; ``is_behind``: it has seen something that is not done yet. ``begun``,
+    ``ended``: how often it was looked at.
     """
 
     tickets: tuple[Ticket, ...] = ()
@@ -73,12 +73,21 @@ class Source:
     keeps_leases: bool = False
     descriptor: int = -1
     is_outside: bool = False
+    is_behind: bool = False
     begun: int = 0
     ended: int = 0
 
     async def look(self, runs: int) -> list[Run]:
         """Begin what is due, at most so many runs; set ``due_at``. Raises StoreUnavailable."""
         raise NotImplementedError
+
+    def ask(self) -> int:
+        """Ask for a look that misses nothing, of one that is fed from elsewhere; the number of that question."""
+        return self.begun
+
+    def is_answered(self, question: int) -> bool:
+        """Tell whether such a look has begun since, and is over."""
+        return self.ended > question
 
     def read(self) -> None:
         """Read the descriptor, and set ``due_at``."""
@@ -190,7 +199,7 @@ class Dispatch:
 
         def tell() -> None:
             now = self._database.now()
-            busy = self._looking or self._runs or any(source.due_at <= now for source in self._sources)
+            busy = self._looking or self._runs or any(one.due_at <= now or one.is_behind for one in self._sources)
             told.append(not busy)
             asked.set()
 
@@ -201,22 +210,26 @@ class Dispatch:
         return True
 
     def look_outside(self) -> None:
-        """Wait until each source that is fed from elsewhere was looked at, beginning now."""
-        waiting: dict[Source, float] = dict.fromkeys([one for one in self._sources if one.is_outside], math.inf)
+        """Wait until each source that is fed from elsewhere has looked there, beginning now."""
+        asked: dict[Source, int] = {}
 
-        def look() -> None:
-            for source in waiting:
-                waiting[source] = source.begun
-                source.due_at = 0.0
+        def ask() -> None:
+            for source in self._sources:
+                if source.is_outside:
+                    asked[source] = source.ask()
+                    source.due_at = 0.0
             self._woken.set()
+            begun.set()
 
-        self._in_loop(look)
-        while any(source.served and source.ended <= number for source, number in waiting.items()):
+        begun = threading.Event()
+        while not begun.is_set() or any(one.served and not one.is_answered(number) for one, number in asked.items()):
             if self._thread is None or not self._thread.is_alive():
                 return
-            if all(number == math.inf for number in waiting.values()):
-                self._in_loop(look)  # which may just be starting
-            sleep(0.001)
+            if not begun.is_set():
+                self._in_loop(ask)  # which may just be starting
+                begun.wait(0.05)
+            else:
+                sleep(0.001)
 
     def start(self) -> None:
         """Start the thread, if it does not run."""

@@ -200,6 +200,21 @@ class Outbox:
 
         return job
 
+    # -- what comes from outside ---------------------------------------------------------------------------------------
+
+    def announce(
+        self,
+        transaction: Transaction,
+        source: str,
+        subject: dict[str, Any],
+        event_for: Callable[[str], dict[str, Any]],
+        cause: Cause = NOBODY,
+    ) -> None:
+        """Have each function run that wants what this tells of itself, with the event that is made for its mapping."""
+        for row in self._routes.of(transaction, source, subject):
+            payload = encode_event(event_for(self._database.message_id(row.id)))
+            accept_for(_function_of(row), payload, cause)(transaction)
+
     def put_again(self, transaction: Transaction, to: str, event: dict[str, Any], rules: list[str] | None) -> None:
         """Hand an event of an archive to the functions that have rules which it fits, or to those of these rules."""
         wall = self.wall()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from pyfaas import errors, limits
-from pyfaas._payload import decode_event, encode_event
+from pyfaas._payload import decode_event, encode_event, packed, unpacked
 from pyfaas.errors import AccessDenied, InvokeError, PayloadTooLarge
 from pyfaas.grants import VERBS, name_of
 
@@ -64,6 +64,12 @@ class SandboxPort:
     async def asend(self, to: Any, what: Any) -> Any:
         return await _beside(self.send, to, what)
 
+    def ask(self, of: Any, verb: str, *arguments: Any) -> Any:
+        """Have the host do a verb of a bucket or a table."""
+        if not of.is_asked:
+            self._refuse_ask(of)
+        return unpacked(self._ask(of.kind, of.name, verb, {"what": packed(arguments)}, b""))
+
     # -- what a sandbox is not for -------------------------------------------------------------------------------------
 
     def _refuse(self, function: Any, *_: object, **__: object) -> NoReturn:
@@ -76,7 +82,7 @@ class SandboxPort:
         )
 
     try_invoke = atry_invoke = map = try_map = amap = atry_map = function_statistics = _refuse
-    ask = aask = _refuse_ask
+    aask = _refuse_ask
 
     # -- the wire ------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from pyfaas._invoke.deferred import Deferred, refuse_namesake
 from pyfaas._invoke.dispatch import Source
 from pyfaas._language.routes import Router
 from pyfaas._sources.auth.asking import Asked, hooks_of
+from pyfaas._sources.buckets import BucketSource
 from pyfaas._sources.http.application import Door, router_of
 from pyfaas._sources.http.gate import Gate
 from pyfaas._sources.mapping import EventSourceMapping
@@ -30,8 +31,8 @@ from pyfaas._waits import Trip, run_async, run_blocking
 from pyfaas.doors import AuthTrigger, HttpTrigger
 from pyfaas.errors import ConfigurationError
 from pyfaas.functions import Function
-from pyfaas.resources import Queue, Table, fed
-from pyfaas.triggers import QueueTrigger, ScheduleTrigger, StreamTrigger, Trigger
+from pyfaas.resources import Bucket, Handle, Queue, Table, fed
+from pyfaas.triggers import BucketTrigger, QueueTrigger, ScheduleTrigger, StreamTrigger, Trigger
 
 T = TypeVar("T")
 Key: TypeAlias = "tuple[str, str, str]"  # a mapping's source, target and name
@@ -65,7 +66,7 @@ class Sources:
         self._latest = 0
         self._lock = threading.Lock()
         self._ticker, self._replayer = Ticker(deferred.house), Replayer(deferred.house)
-        self._carriers: dict[Table, Carrier] = {}
+        self._outside: dict[Handle, Carrier | BucketSource] = {}
         deferred.on_others = self.look_again
         deferred.database.clock.when_moved(self._time_moved)
 
@@ -85,7 +86,7 @@ class Sources:
         for trigger in self._all(HttpTrigger):
             if trigger.authorizer is not None:
                 self.deferred.house.shelf_of(trigger.authorizer.function, None)  # one that is not ours is refused now
-        self._watch_tables()
+        self._watch()
         targets = {*(f"function/{function.name}" for function in functions), *(one.target for one in wanted)}
 
         wall = self.deferred.database.clock.wall()
@@ -104,13 +105,19 @@ class Sources:
         with self._lock:
             self._run(run_blocking(self.deferred.database.write(job)))
 
-    def _watch_tables(self) -> None:
-        """Have the changes caught of those that our triggers read."""
-        for stream in {one.stream for one in self._all(StreamTrigger)} - self._carriers.keys():
-            if isinstance(stream, Table):
-                carrier = Carrier(self.deferred.house, stream)
-                carrier.install()
-                self._carriers[stream] = carrier  # from here on it is the dispatcher's
+    def _watch(self) -> None:
+        """Have nothing missed, from here on, of the tables and buckets of our triggers."""
+        house, handles = self.deferred.house, {one.stream for one in self._all(StreamTrigger)}
+        for handle in {*handles, *(one.bucket for one in self._all(BucketTrigger))} - self._outside.keys():
+            made: Carrier | BucketSource
+            if isinstance(handle, Table):
+                made = Carrier(house, handle)
+            elif isinstance(handle, Bucket):
+                made = BucketSource(house, handle, self.deferred.dispatch.hurry)
+            else:
+                continue
+            made.open()
+            self._outside[handle] = made  # from here on it is the dispatcher's
 
     def _wanted(self, functions: Iterable[Function[Any, Any]]) -> list[Wanted]:
         """List what is to connect what, as it is declared."""
@@ -143,8 +150,8 @@ class Sources:
 
     def problem_of(self, trigger: Trigger | None) -> str | None:
         """Tell why nothing comes from what it reads just now, as far as this runtime has heard."""
-        carrier = self._carriers.get(trigger.stream) if isinstance(trigger, StreamTrigger) else None
-        return None if carrier is None else carrier.problem
+        handle = getattr(trigger, "stream", None) or getattr(trigger, "bucket", None)
+        return None if handle not in self._outside else self._outside[handle].problem
 
     def enable(self, row: Mapping, *, enabled: bool) -> None:
         """Pause it, or let it go on."""
@@ -255,7 +262,7 @@ class Sources:
     def _helpers(self, transaction: Transaction) -> list[Source]:
         """List those that serve all functions, if they have anything to do."""
         ticker = [] if schedules.next_fire(transaction) is None else [self._ticker]
-        return [*ticker, *([self._replayer] if replays.is_any_wanted(transaction) else []), *self._carriers.values()]
+        return [*ticker, *([self._replayer] if replays.is_any_wanted(transaction) else []), *self._outside.values()]
 
     def _all(self, kind: type[T]) -> list[T]:
         """List our triggers of a kind."""

@@ -53,7 +53,7 @@ class Carrier(Source):
     def __str__(self) -> str:
         return f"table {self.table.name!r}"
 
-    def install(self) -> None:
+    def open(self) -> None:
         """Have changes caught from now on, where there is the table already. Raises ConfigurationError."""
         try:
             self._changes.install()

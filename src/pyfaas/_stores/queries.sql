@@ -371,3 +371,19 @@ UPDATE replay SET position = :position, replayed = replayed + :count, state = :s
 
 -- end_replay: End one that has not ended.
 UPDATE replay SET state = 'CANCELLED' WHERE archive = :archive AND name = :name AND state = 'RUNNING';
+
+-- object: Look up a file of a bucket.
+SELECT size, mtime_ns, inode, sequencer FROM object WHERE bucket = :bucket AND key = :key;
+
+-- objects_after: List files of a bucket in the order of their keys, from one on.
+SELECT key, size, mtime_ns, inode FROM object WHERE bucket = :bucket AND key > :key ORDER BY key LIMIT :count;
+
+-- set_object: Note what a file is like.
+INSERT OR REPLACE INTO object (bucket, key, size, mtime_ns, inode, sequencer)
+VALUES (:bucket, :key, :size, :mtime_ns, :inode, :sequencer);
+
+-- forget_object: Note that a file is gone.
+DELETE FROM object WHERE bucket = :bucket AND key = :key;
+
+-- forget_objects: Know nothing of a bucket any more.
+DELETE FROM object WHERE bucket = :bucket;

@@ -177,6 +177,18 @@ CREATE TABLE replay (
     state TEXT NOT NULL DEFAULT 'RUNNING'
 );
 
+-- The files of buckets, as they were when their events were made. key: bytes. size, mtime_ns, inode: what tells whether
+-- it has been written since.
+CREATE TABLE object (
+    bucket TEXT NOT NULL,
+    key BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    sequencer INTEGER NOT NULL,
+    PRIMARY KEY (bucket, key)
+) WITHOUT ROWID;
+
 -- What was run under which key. until: while value is NULL the end of the lock, then when it is forgotten.
 CREATE TABLE idempotent (
     function TEXT NOT NULL,

@@ -14,6 +14,7 @@ from typing import Any
 
 from pyfaas.options import refuse
 from pyfaas.resources.archives import Archive, Replaying
+from pyfaas.resources.buckets import Bucket, bucket
 from pyfaas.resources.buses import Bus, Put, bus
 from pyfaas.resources.handles import Attributes, Handle, made, text_of
 from pyfaas.resources.queues import Queue, Sending, queue
@@ -25,6 +26,7 @@ from pyfaas.resources.topics import Publication, Topic, fed, topic
 __all__ = [
     "Archive",
     "Attributes",
+    "Bucket",
     "Bus",
     "Handle",
     "Publication",
@@ -37,6 +39,7 @@ __all__ = [
     "Stream",
     "Table",
     "Topic",
+    "bucket",
     "bus",
     "check_dead_letter",
     "check_destination",
@@ -57,6 +60,6 @@ def check_dead_letter(field: str, value: Any) -> None:
 
 
 def check_destination(field: str, value: Any) -> None:
-    """Accept a queue, a topic or a bus. Raises ConfigurationError."""
-    if not isinstance(value, (Queue, Topic, Bus)) or (isinstance(value, Queue) and value.fifo):
-        raise refuse(field, value, "a function, a queue with fifo=False, a topic, a bus, or None")
+    """Accept a queue, a topic, a bus or a bucket. Raises ConfigurationError."""
+    if not isinstance(value, (Queue, Topic, Bus, Bucket)) or (isinstance(value, Queue) and value.fifo):
+        raise refuse(field, value, "a function, a queue with fifo=False, a topic, a bus, a bucket, or None")

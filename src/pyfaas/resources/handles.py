@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
 
-from pyfaas import limits
+from pyfaas import _port, limits
 from pyfaas._payload import encode_event
 from pyfaas.errors import ConfigurationError, InvalidEvent, PayloadTooLarge
 from pyfaas.options import refuse
 
+T = TypeVar("T")
 Attributes = Mapping[str, "str | int | float | bytes"]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,80}")
@@ -30,6 +31,8 @@ class Handle:
 
     kind: ClassVar[str]
     name: str
+    is_asked: ClassVar[bool] = False
+    """Whether its verbs are done where they are called, with their arguments; else something is sent."""
 
     @staticmethod
     def told(what: Any) -> Any:
@@ -106,31 +109,6 @@ def fields_of(told: Any, kind: type[Any]) -> dict[str, Any]:
     return dict(told)
 
 
-def attributes_told(attributes: Attributes | None) -> Any:
-    """Write down message attributes, as JSON."""
-    if attributes is None:
-        return None
-    import base64
-
-    return {
-        name: {"bytes": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
-        for name, value in attributes.items()
-    }
-
-
-def attributes_heard(told: Any) -> Any:
-    """Read them again; what they are is not looked at."""
-    if not isinstance(told, dict):
-        return told  # whatever it is, it will be looked at
-    import base64
-
-    heard = {}
-    for name, value in told.items():
-        is_bytes = isinstance(value, dict) and isinstance(value.get("bytes"), str)
-        heard[name] = base64.b64decode(value["bytes"]) if is_bytes else value
-    return heard
-
-
 def check_size(what: str, text: str, attributes: Attributes | None) -> None:
     """Refuse what is over 1 MB with its attributes. Raises PayloadTooLarge."""
     size = len(text) if text.isascii() else len(text.encode())
@@ -154,3 +132,14 @@ def check_attributes(attributes: Any) -> None:
         if has_surrogate(name) or (isinstance(value, str) and has_surrogate(value)):
             raise refuse(f"attributes[{name!r}]", value, "text without lone surrogates, under such a name")
         json.dumps(value if not isinstance(value, bytes) else "", allow_nan=False)
+
+
+async def beside(do: Callable[..., T], *arguments: Any) -> T:
+    """Do what blocks in a thread, in either async world."""
+    if _port.in_sandbox:  # where there is the standard library only
+        import asyncio
+
+        return await asyncio.to_thread(do, *arguments)
+    import anyio.to_thread
+
+    return await anyio.to_thread.run_sync(do, *arguments)

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pyfaas import _port, limits
+from pyfaas._payload import packed, unpacked
 from pyfaas.errors import ConfigurationError
 from pyfaas.options import Check, check_each, flag, refuse, seconds, whole
 from pyfaas.resources.handles import (
     Attributes,
     Handle,
-    attributes_heard,
-    attributes_told,
     check_attributes,
     check_size,
     fields_of,
@@ -107,7 +106,7 @@ class Queue(Handle):
     @staticmethod
     def told(what: Sending) -> dict[str, Any]:
         """Write down what is to be sent."""
-        return {**what._asdict(), "attributes": attributes_told(what.attributes)}
+        return {**what._asdict(), "attributes": packed(what.attributes)}
 
     def heard(self, told: Any) -> Sending:
         """Read it again."""
@@ -115,7 +114,7 @@ class Queue(Handle):
         bodies = fields.pop("bodies")
         if not isinstance(bodies, list) or not all(isinstance(one, str) for one in bodies):
             raise refuse("bodies", bodies, "a list of texts")
-        attributes = attributes_heard(fields.pop("attributes"))
+        attributes = unpacked(fields.pop("attributes"))
         return self._sending(bodies, fields["delay"], attributes, fields["group"], fields["duplicate_id"])
 
     def batches(

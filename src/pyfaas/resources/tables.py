@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pyfaas import limits
+from pyfaas import _port, limits
+from pyfaas._capture import quoted
 from pyfaas.errors import ConfigurationError, HostError
 from pyfaas.options import a_path, one_of, refuse, seconds
+from pyfaas.resources.handles import beside, has_surrogate
 from pyfaas.resources.recorded import Recorded
 
 if TYPE_CHECKING:
     import sqlite3
+
+T = TypeVar("T")
 
 VIEWS = ("new_and_old_images", "new_image", "old_image", "keys_only")
 
@@ -20,6 +25,7 @@ class Table(Recorded):
     """A table of a SQLite database; see ``table``."""
 
     kind = "table"
+    is_asked = True
     shards = 1
     database: str
     table: str
@@ -57,6 +63,84 @@ class Table(Recorded):
         except sqlite3.Error as error:
             raise HostError(f"{self!r}: {self.database!r}: {error}") from error
         return connection
+
+    def put(self, item: Mapping[str, Any]) -> None:
+        """
+        Insert a row, or give the one of the same key these values; columns that are not named stay as they are.
+
+        A key is what the table's primary key is. Raises ConfigurationError, and HostError for what SQLite refuses.
+        """
+        row = _checked_row("item", item)
+        if _port.in_sandbox:
+            _port.current().ask(self, "put", row)
+            return
+
+        def write(connection: sqlite3.Connection, keys: list[str]) -> None:
+            given = _key_of("item", row, keys, or_more=True)
+            names = ", ".join(map(quoted, row))
+            others = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in row if name not in given)
+            change = f"DO UPDATE SET {others}" if others else "DO NOTHING"
+            at = ", ".join(map(quoted, keys))
+            values = ", ".join("?" * len(row))
+            statement = f"INSERT INTO {quoted(self.table)} ({names}) VALUES ({values}) ON CONFLICT ({at}) {change}"  # noqa: S608 - names are quoted
+            connection.execute(statement, [*row.values()])
+
+        self._run(write)
+
+    def get(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Give the row of a key, such as ``{"id": 7}``; None without one. Raises ConfigurationError and HostError."""
+        row = _checked_row("key", key)
+        if _port.in_sandbox:
+            return _port.current().ask(self, "get", row)  # type: ignore[no-any-return]
+
+        def read(connection: sqlite3.Connection, keys: list[str]) -> dict[str, Any] | None:
+            given = _key_of("key", row, keys)
+            found = connection.execute(f"SELECT * FROM {quoted(self.table)} WHERE {_where(given)}", [*given.values()])  # noqa: S608 - names are quoted
+            names = [column[0] for column in found.description]
+            values = found.fetchone()
+            return None if values is None else dict(zip(names, values, strict=True))
+
+        return self._run(read)
+
+    def delete(self, key: Mapping[str, Any]) -> None:
+        """Delete the row of a key, if there is one. Raises ConfigurationError and HostError."""
+        row = _checked_row("key", key)
+        if _port.in_sandbox:
+            _port.current().ask(self, "delete", row)
+            return
+
+        def remove(connection: sqlite3.Connection, keys: list[str]) -> None:
+            given = _key_of("key", row, keys)
+            connection.execute(f"DELETE FROM {quoted(self.table)} WHERE {_where(given)}", [*given.values()])  # noqa: S608 - names are quoted
+
+        self._run(remove)
+
+    async def aput(self, item: Mapping[str, Any]) -> None:
+        """Do what ``put`` does from async code."""
+        await beside(self.put, item)
+
+    async def aget(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Do what ``get`` does from async code."""
+        return await beside(self.get, key)
+
+    async def adelete(self, key: Mapping[str, Any]) -> None:
+        """Do what ``delete`` does from async code."""
+        await beside(self.delete, key)
+
+    def _run(self, do: Callable[[sqlite3.Connection, list[str]], T]) -> T:
+        """Do something with the rows, in a transaction of its own."""
+        import sqlite3
+
+        from pyfaas import _capture
+
+        connection = self.connect(isolation_level=None)
+        try:
+            layout = _capture.install(connection, self.table)
+            return do(connection, [] if layout is None else layout.keys)
+        except sqlite3.Error as error:
+            raise HostError(f"{self!r}: {self.database!r}: {error}") from error
+        finally:
+            connection.close()
 
     def disconnect(self) -> None:
         """
@@ -109,3 +193,25 @@ def table(
         view=view,
         retention=float(retention),
     )
+
+
+def _checked_row(field: str, given: Any) -> dict[str, Any]:
+    scalars = (str, bytes, int, float, type(None))
+    if not isinstance(given, Mapping) or not given or not all(isinstance(name, str) for name in given):
+        raise refuse(field, given, "a dict of columns to values")
+    for name, value in given.items():
+        if not isinstance(value, scalars) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
+            raise refuse(f"{field}[{name!r}]", value, "text, a number of up to 64 bits, bytes or None")
+        if isinstance(value, str) and has_surrogate(value):
+            raise refuse(f"{field}[{name!r}]", value, "text without lone surrogates")
+    return dict(given)
+
+
+def _key_of(field: str, row: Mapping[str, Any], keys: list[str], *, or_more: bool = False) -> dict[str, Any]:
+    if not set(keys) <= row.keys() or (not or_more and len(row) != len(keys)):
+        raise refuse(field, row, f"a dict with {', '.join(keys)}" + ("" if or_more else ", and no more"))
+    return {name: row[name] for name in keys}
+
+
+def _where(key: Mapping[str, Any]) -> str:
+    return " AND ".join(f"{quoted(name)} IS ?" for name in key)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from pyfaas import _port
+from pyfaas._payload import packed, unpacked
 from pyfaas.options import flag, refuse
 from pyfaas.resources.handles import (
     Attributes,
     Handle,
-    attributes_heard,
-    attributes_told,
     check_attributes,
     check_size,
     fields_of,
@@ -51,12 +50,12 @@ class Topic(Handle):
     @staticmethod
     def told(what: Publication) -> dict[str, Any]:
         """Write down what is to be published."""
-        return {**what._asdict(), "attributes": attributes_told(what.attributes)}
+        return {**what._asdict(), "attributes": packed(what.attributes)}
 
     def heard(self, told: Any) -> Publication:
         """Read it again."""
         fields = fields_of(told, Publication)
-        return _publication(fields["message"], fields["subject"], attributes_heard(fields["attributes"]))
+        return _publication(fields["message"], fields["subject"], unpacked(fields["attributes"]))
 
     def messages(self, *, filter: Any = None, filter_on: str = "attributes") -> TopicTrigger:  # noqa: A002 - SNS's word
         """
