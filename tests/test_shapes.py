@@ -12,6 +12,8 @@ from urllib.parse import unquote_plus
 
 import pytest
 from aws_lambda_powertools.utilities.data_classes import (
+    AWSConfigRuleEvent,
+    CloudWatchAlarmEvent,
     DynamoDBStreamEvent,
     EventBridgeEvent,
     KinesisStreamEvent,
@@ -22,7 +24,7 @@ from aws_lambda_powertools.utilities.data_classes import (
 from aws_lambda_powertools.utilities.parser import models
 
 from pyfaas import _shapes
-from pyfaas._shapes import files, rows
+from pyfaas._shapes import alarms, files, rows
 from pyfaas._sources.http.events import Request, version_1, version_2
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -145,6 +147,13 @@ MADE: dict[str, Callable[[], dict[str, Any]]] = {
             change("REMOVE", new=False, old=True, view="keys_only"),
         ]
     },
+    "alarm": lambda: alarms.alarm_event(
+        "failing",
+        alarms.State("ALARM", "Threshold Crossed", {"version": "1.0", "recentDatapoints": [2.0]}, AT),
+        alarms.State("OK", "", None, AT - 60),
+        alarms.configuration("see the log", "Errors", {"FunctionName": "charge"}, "AWS/Lambda", 60, "Sum"),
+    ),
+    "config-rule": lambda: alarms.config_rule_event("rule", {"configurationItem": {}}, {"a": "b"}, token=ID, at=AT),
     "s3": lambda: files.file_event("uploads", [CREATED, REMOVED], "configuration", at=AT),
     "kinesis-tumbling": lambda: {"Records": [kinesis()], **tumbling()},
     "destination-success": lambda: ended("Success", {"responsePayload": 7}),
@@ -263,6 +272,24 @@ def test_powertools_reads_what_a_kinesis_event_says() -> None:
     assert record.kinesis.data_as_json() == {"a": 1}
     assert record.kinesis.approximate_arrival_timestamp == AT
     assert record.kinesis.kinesis_schema_version == "1.0"
+
+
+def test_powertools_reads_what_an_alarm_says() -> None:
+    told = CloudWatchAlarmEvent(golden("alarm"))
+    assert (told.source, told.alarm_data.alarm_name) == ("aws.cloudwatch", "failing")
+    assert told.alarm_data.state.value == "ALARM"
+    assert told.alarm_data.state.reason_data_decoded == {"version": "1.0", "recentDatapoints": [2.0]}
+    assert told.alarm_data.previous_state.value == "OK"
+    (metric,) = told.alarm_data.configuration.metrics
+    assert metric.metric_stat.metric["name"] == "Errors"
+    assert (metric.metric_stat.period, metric.metric_stat.stat) == (60, "Sum")
+
+
+def test_powertools_reads_what_a_config_rule_says() -> None:
+    told = AWSConfigRuleEvent(golden("config-rule"))
+    assert told.config_rule_name == "rule"
+    assert told.rule_parameters == {"a": "b"}
+    assert told.invoking_event.message_type == "ConfigurationItemChangeNotification"
 
 
 def test_powertools_reads_what_an_s3_event_says() -> None:

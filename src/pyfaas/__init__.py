@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pyfaas._pool.statistics import FunctionStatistics, RuntimeStatistics
     from pyfaas._records import Outcome, Replay, Report, Submission
     from pyfaas._sources.mapping import EventSourceMapping
+    from pyfaas.alarms import alarm
     from pyfaas.context import Context
     from pyfaas.doors import Authorizer, Cors, auth, http
     from pyfaas.errors import (
@@ -75,6 +76,7 @@ _HOMES = {
     "pyfaas.runtime": ("Runtime",),
     "pyfaas.triggers": ("schedule",),
     "pyfaas.idempotency": ("Idempotency",),
+    "pyfaas.alarms": ("alarm",),
     "pyfaas.context": ("Context",),
     "pyfaas.doors": ("Authorizer", "Cors", "auth", "http"),
     "pyfaas._records": ("Outcome", "Replay", "Report", "Submission"),
@@ -161,6 +163,7 @@ __all__ = [
     "TimedOut",
     "Topic",
     "__version__",
+    "alarm",
     "auth",
     "bucket",
     "bus",

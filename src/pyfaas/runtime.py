@@ -73,11 +73,6 @@ _numbers = itertools.count(1)
 _default_lock = threading.Lock()
 
 
-def _not_yet(field: str, value: object, plain: object) -> None:
-    if value != plain:
-        raise ConfigurationError(f"{field}={value!r}: is not available yet")
-
-
 # What ``Runtime`` is given, and what each may be.
 _CHECKS: dict[str, Check] = {
     "concurrency": whole(1, limits.SANDBOXES),
@@ -138,7 +133,8 @@ class Runtime:
         self._when_full = when_full
         self._confinement = confinement
         self._drain = drain
-        _not_yet("engine", engine, "local")
+        if engine != "local":
+            raise ConfigurationError(f"engine={engine!r}: is not available yet")
         self._store = store_path(store)
         self._durability = durability
         self._clock = clock

@@ -22,7 +22,7 @@ from pyfaas._language.patterns import compile_pattern
 from pyfaas._language.routes import Router
 from pyfaas._language.routes import parse as parse_route
 from pyfaas._language.schedules import parse, zone_of
-from pyfaas._shapes import files, rows
+from pyfaas._shapes import alarms, files, rows
 from pyfaas._sources.auth.hooks import event_of
 from pyfaas._sources.http.events import Request, version_1, version_2
 from pyfaas.context import request_id_text
@@ -228,6 +228,40 @@ class events:  # noqa: N801 - a drawer of functions
             detail_type=detail_type,
             detail=detail,
             resources=[*resources],
+            at=time(),
+        )
+
+    @staticmethod
+    def alarm(
+        name: str,
+        *,
+        state: str = "ALARM",
+        previous: str = "OK",
+        reason: str = "Threshold Crossed",
+        metric: str = "Errors",
+    ) -> dict[str, Any]:
+        """Make the event of an alarm's change of state."""
+        now = time()
+        of = alarms.configuration("", metric, {}, "AWS/Lambda", 60, "Sum")
+        before = alarms.State(previous, "", None, now - 60)
+        return alarms.alarm_event(name, alarms.State(state, reason, {"version": "1.0"}, now), before, of)
+
+    @staticmethod
+    def config_rule(
+        invoking: Mapping[str, Any], *, name: str = "rule", parameters: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Make the event of a rule of AWS Config; ``invoking`` says what has changed: a ``configurationItem``."""
+        return alarms.config_rule_event(name, invoking, parameters or {}, token=_some_id(), at=time())
+
+    @staticmethod
+    def security_hub(*findings: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the event of findings of AWS Security Hub, as it is on a bus."""
+        return _shapes.bus_event(
+            event_id=_some_id(),
+            source="aws.securityhub",
+            detail_type="Security Hub Findings - Imported",
+            detail={"findings": [dict(one) for one in findings]},
+            resources=[_shapes.arn("securityhub", "product/local/pyfaas")],
             at=time(),
         )
 

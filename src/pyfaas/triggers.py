@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyfaas import _port, limits
 from pyfaas._payload import encode_event
+from pyfaas.alarms import AlarmTrigger
 from pyfaas.doors import AuthTrigger, HttpTrigger
 from pyfaas.errors import ConfigurationError
 from pyfaas.options import one_of, refuse, seconds, whole
@@ -230,6 +231,7 @@ Trigger = (
     | ScheduleTrigger
     | StreamTrigger
     | BucketTrigger
+    | AlarmTrigger
     | HttpTrigger
     | AuthTrigger
 )

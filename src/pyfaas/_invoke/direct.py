@@ -246,6 +246,7 @@ def mourned(
     if sandbox.verdict == "memory":
         facts.max_memory_bytes = max(facts.max_memory_bytes, sandbox.limit_bytes)
     pool.count(sandbox.shelf, 1)
+    pool.note_time(sandbox.shelf, facts.duration)
     count_failure(sandbox.shelf, error)
     return Ending(None, b"", error, facts)
 

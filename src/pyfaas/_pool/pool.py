@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Iterable
 from time import monotonic
 from typing import Any
@@ -34,6 +35,8 @@ from pyfaas._waits import Trip, Turn
 from pyfaas.errors import ConfigurationError, InvokeError, Throttled
 from pyfaas.functions import Function
 
+TIMINGS = 100_000
+
 pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
@@ -54,6 +57,7 @@ class Pool:
         self._wait_when_full = when_full == "wait"
         self.calls_back: Any = None  # serves what sandboxes ask for
         self.once: Any = None  # runs the events of idempotent functions
+        self.timed: list[tuple[str | None, deque[float]]] = []  # of whom it is noted how long each call takes
         self.lock = threading.Lock()
         self.templates = Templates(self, strict=confinement == "strict")
         self.supply = Supply(confinement, self.check_open, self._wake_watch, self._drop_idle_of)
@@ -128,7 +132,7 @@ class Pool:
             watch.wake()
         return sandbox
 
-    def give_back(self, sandbox: Sandbox, now: float) -> None:
+    def give_back(self, sandbox: Sandbox, now: float, *, timed: bool = True) -> None:
         """A sandbox answered and may serve again; the watch will look at its memory."""
         sandbox.calls += 1
         shelf: Shelf = sandbox.shelf
@@ -142,6 +146,8 @@ class Pool:
                 sandbox.owner = None
                 if self.ledger.learns and sandbox.calls:
                     self.ledger.learn(shelf, sandbox, now)
+                if self.timed and timed:
+                    self.note_time(shelf, now - sandbox.started_at)
                 grants = self.ledger.give_back(shelf, sandbox)
                 if grants:
                     self.hand_out(grants)
@@ -152,11 +158,29 @@ class Pool:
             shelf.counts.invocations += 1
         self.discard(sandbox, died=bool(sandbox.verdict))
 
+    def time_calls(self, name: str | None) -> deque[float]:
+        """Have each call of a function timed from now on, in seconds; with None those of all."""
+        timings: deque[float] = deque(maxlen=TIMINGS)
+        with self.lock:
+            self.timed = [*self.timed, (name, timings)]
+        return timings
+
+    def time_no_more(self, timings: deque[float]) -> None:
+        """Let that be."""
+        with self.lock:
+            self.timed = [one for one in self.timed if one[1] is not timings]
+
+    def note_time(self, shelf: Shelf, seconds: float) -> None:
+        """Note how long a call took for those who want to know."""
+        for name, timings in self.timed:
+            if name is None or name == shelf.function.name:
+                timings.append(seconds)
+
     def return_lane(self, sandbox: Sandbox) -> None:
         """A stream has no more work for a sandbox; its calls are counted already."""
         sandbox.calls -= 1
         sandbox.shelf.counts.invocations -= 1
-        self.give_back(sandbox, monotonic())
+        self.give_back(sandbox, monotonic(), timed=False)
 
     def count(self, shelf: Shelf, invocations: int) -> None:
         """Count invocations that ended otherwise than by ``give_back``."""

@@ -52,6 +52,12 @@ class EventSourceMapping:
         return NO_RECORDS if source is None else source.last_result
 
     @property
+    def alarm_state(self) -> str | None:
+        """In which state an alarm is in this runtime: ``"OK"``, ``"ALARM"`` or ``"INSUFFICIENT_DATA"``."""
+        state = getattr(self._opened.source_of(self._row.id), "state", None)
+        return None if state is None else str(state.value)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is to be known of such a source, for whoever looks after it."""
         return (REPLACE_NOTE,) if self.source.startswith("table/") else ()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from pyfaas._invoke.deferred import Deferred, refuse_namesake
 from pyfaas._invoke.dispatch import Source
 from pyfaas._language.routes import Router
+from pyfaas._sources.alarms import AlarmSource
 from pyfaas._sources.auth.asking import Asked, hooks_of
 from pyfaas._sources.buckets import BucketSource
 from pyfaas._sources.http.application import Door, router_of
@@ -28,6 +29,7 @@ from pyfaas._stores import log, mappings, queue, replays, schedules
 from pyfaas._stores.database import Transaction
 from pyfaas._stores.mappings import Mapping, Wanted
 from pyfaas._waits import Trip, run_async, run_blocking
+from pyfaas.alarms import AlarmTrigger
 from pyfaas.doors import AuthTrigger, HttpTrigger
 from pyfaas.errors import ConfigurationError
 from pyfaas.functions import Function
@@ -35,6 +37,8 @@ from pyfaas.resources import Bucket, Handle, Queue, Table, fed
 from pyfaas.triggers import BucketTrigger, QueueTrigger, ScheduleTrigger, StreamTrigger, Trigger
 
 T = TypeVar("T")
+ServedTrigger: TypeAlias = QueueTrigger | StreamTrigger | AlarmTrigger
+Served: TypeAlias = QueueSource | StreamSource | AlarmSource  # what is made of those
 Key: TypeAlias = "tuple[str, str, str]"  # a mapping's source, target and name
 
 
@@ -59,7 +63,7 @@ class Sources:
         self._gates: dict[HttpTrigger, Gate] = {}
         self.hooks: dict[str, Asked] = {}
         self._triggers: dict[Key, tuple[Function[Any, Any], Trigger]] = {}
-        self._sources: dict[int, QueueSource | StreamSource] = {}
+        self._sources: dict[int, Served] = {}
         self._enabled: dict[int, bool] = {}
         self._current: int | None = 0
         self._reads = 0
@@ -144,7 +148,7 @@ class Sources:
         """Tell whether it takes events, as far as this runtime has heard."""
         return self._enabled.get(number, False)
 
-    def source_of(self, number: int) -> QueueSource | StreamSource | None:
+    def source_of(self, number: int) -> Served | None:
         """Give what runs of it here, or ran last."""
         return self._sources.get(number)
 
@@ -280,10 +284,10 @@ class Sources:
         self._enabled = {row.id: row.enabled for row in known.rows}
         enabled = {row[1:4] for row in known.rows if row.enabled}
         self.router, self.hooks = self._routes(enabled.__contains__), self._hooks(enabled.__contains__)
-        wanted: dict[int, tuple[Function[Any, Any], QueueTrigger | StreamTrigger]] = {}
+        wanted: dict[int, tuple[Function[Any, Any], ServedTrigger]] = {}
         for row in known.rows:
             function, trigger = self._triggers.get(row[1:4], (None, None))
-            if function is not None and isinstance(trigger, (QueueTrigger, StreamTrigger)) and row.enabled:
+            if function is not None and isinstance(trigger, ServedTrigger) and row.enabled:
                 wanted[row.id] = (function, trigger)
         for number, source in self._sources.items():
             if source.served and wanted.get(number) != (source.function, source.trigger):
@@ -307,9 +311,9 @@ class Sources:
             (function, one, is_enabled(key)) for key, (function, one) in found if isinstance(one, AuthTrigger)
         )
 
-    def _made(
-        self, number: int, function: Function[Any, Any], trigger: QueueTrigger | StreamTrigger, known: _Known
-    ) -> QueueSource | StreamSource:
+    def _made(self, number: int, function: Function[Any, Any], trigger: ServedTrigger, known: _Known) -> Served:
+        if isinstance(trigger, AlarmTrigger):
+            return AlarmSource(self.deferred.house, function, trigger)
         if isinstance(trigger, StreamTrigger):
             return StreamSource(self.deferred.house, function, trigger, number, known.logs[trigger.source])
         handle: Queue = trigger.queue

@@ -80,6 +80,9 @@ SELECT count(*) FILTER (WHERE due_at <= :now), count(*) FILTER (WHERE due_at > :
     count(*) FILTER (WHERE due_at > :now AND lease = 0)
 FROM message WHERE queue = :queue;
 
+-- first_sent: Tell when the message of a queue was sent that was due first.
+SELECT sent_at FROM message WHERE queue = :queue ORDER BY due_at LIMIT 1;
+
 -- count_each: Tell how many messages of each queue are due, leased, and delayed.
 SELECT name, count(*) FILTER (WHERE due_at <= :now), count(*) FILTER (WHERE due_at > :now AND lease != 0),
     count(*) FILTER (WHERE due_at > :now AND lease = 0)

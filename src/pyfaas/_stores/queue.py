@@ -284,6 +284,12 @@ def count_all(transaction: Transaction) -> int:
     return int(transaction.one("count_all"))
 
 
+def age(transaction: Transaction, queue: Queue) -> float:
+    """Tell for how many seconds the message has been there that was due first; 0 without one."""
+    sent_at = transaction.one("first_sent", queue=queue.id)
+    return 0.0 if sent_at is None else max(transaction.now - float(sent_at), 0.0)
+
+
 def purge(transaction: Transaction, queue: Queue) -> int:
     """Forget all messages, those that are leased too; give how many they were."""
     transaction.count("purge_groups", queue=queue.id)
