@@ -23,6 +23,8 @@ TREE = {
     "Throttled": "InvokeError",
     "FunctionNotFound": "InvokeError",
     "AccessDenied": "InvokeError",
+    "NoSuchKey": "InvokeError",
+    "ConnectionGone": "InvokeError",
     "AlreadyInProgress": "InvokeError",
     "PayloadMismatch": "InvokeError",
     "EventExpired": "InvokeError",

@@ -16,7 +16,7 @@ NAMES = {
     "AccessDenied", "BadResponse", "Bus", "CannotConfine", "ConfigurationError", "Context", "EngineUnavailable",
     "AlreadyInProgress", "Archive", "Authorizer", "Cors", "EventSourceMapping", "Idempotency",
     "PayloadMismatch", "Queue", "Stream", "Topic", "auth", "bus", "http", "queue", "schedule", "stream",
-    "table", "topic", "Bucket", "bucket", "NoSuchKey", "alarm",
+    "table", "topic", "Bucket", "bucket", "NoSuchKey", "alarm", "ConnectionGone", "WebSocket", "websocket", "edge",
     "EventExpired", "FixedTime", "Function", "FunctionError", "FunctionNotFound", "FunctionStatistics",
     "GreedyDual", "HandlerFailed", "Holding", "HostError", "HybridHistogram", "InitFailed", "InternalError",
     "InvalidEvent", "InvokeError", "OutOfMemory", "Outcome", "PayloadTooLarge", "PyfaasError", "Replay", "Report",

@@ -25,7 +25,11 @@ from aws_lambda_powertools.utilities.parser import models
 
 from pyfaas import _shapes
 from pyfaas._shapes import alarms, files, rows
+from pyfaas._sources.http import messages
+from pyfaas._sources.http.answers import Response
+from pyfaas._sources.http.edges import cf_event
 from pyfaas._sources.http.events import Request, version_1, version_2
+from pyfaas.doors import edge
 
 GOLDEN = Path(__file__).parent / "golden"
 ATTRIBUTES: dict[str, str | int | float | bytes] = {"kind": "new", "n": 5, "half": 0.5, "raw": b"\x00\xff"}
@@ -126,6 +130,12 @@ CREATED = {
     "version": ID,
 }
 REMOVED = {"name": "ObjectRemoved:Delete", "key": b"old", "sequencer": 18, "version": ID}
+
+
+def client() -> messages.Client:
+    return messages.Client("L0SM9cOFvHcCIhw=", request(), AT - 1, {"principalId": "ada"})
+
+
 FIFO = {"SequenceNumber": _shapes.sequence_number(17), "MessageGroupId": "g", "MessageDeduplicationId": "d"}
 FAILED = {"errorMessage": "no", "errorType": "ValueError", "requestId": ID, "stackTrace": []}
 MADE: dict[str, Callable[[], dict[str, Any]]] = {
@@ -154,6 +164,11 @@ MADE: dict[str, Callable[[], dict[str, Any]]] = {
         alarms.configuration("see the log", "Errors", {"FunctionName": "charge"}, "AWS/Lambda", 60, "Sum"),
     ),
     "config-rule": lambda: alarms.config_rule_event("rule", {"configurationItem": {}}, {"a": "b"}, token=ID, at=AT),
+    "websocket-connect": lambda: messages.connect_event(client()),
+    "websocket-message": lambda: messages.message_event(client(), "say", '{"a": 1}', request_id=ID, at=AT),
+    "websocket-disconnect": lambda: messages.disconnect_event(client(), 1001, "gone", request_id=ID, at=AT),
+    "edge-request": lambda: cf_event(edge("viewer-request", include_body=True), request(), None),
+    "edge-response": lambda: cf_event(edge("origin-response"), request(), Response(200, [("x-a", "1")], b"")),
     "s3": lambda: files.file_event("uploads", [CREATED, REMOVED], "configuration", at=AT),
     "kinesis-tumbling": lambda: {"Records": [kinesis()], **tumbling()},
     "destination-success": lambda: ended("Success", {"responsePayload": 7}),
@@ -189,6 +204,9 @@ def test_there_is_no_file_of_which_nobody_knows() -> None:
         ("bus", models.EventBridgeModel),
         ("kinesis", models.KinesisDataStreamModel),
         ("s3", models.S3Model),
+        ("websocket-connect", models.APIGatewayWebSocketConnectEventModel),
+        ("websocket-message", models.APIGatewayWebSocketMessageEventModel),
+        ("websocket-disconnect", models.APIGatewayWebSocketDisconnectEventModel),
         ("dynamodb", models.DynamoDBStreamModel),
         ("http-1", models.APIGatewayProxyEventModel),
         ("http-2", models.APIGatewayProxyEventV2Model),

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from pyfaas._sources.mapping import EventSourceMapping
     from pyfaas.alarms import alarm
     from pyfaas.context import Context
-    from pyfaas.doors import Authorizer, Cors, auth, http
+    from pyfaas.doors import Authorizer, Cors, auth, edge, http
     from pyfaas.errors import (
         AccessDenied,
         AlreadyInProgress,
         BadResponse,
         CannotConfine,
         ConfigurationError,
+        ConnectionGone,
         EngineUnavailable,
         EventExpired,
         FunctionError,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from pyfaas.resources.buckets import Bucket, bucket
     from pyfaas.resources.buses import Bus, bus
     from pyfaas.resources.queues import Queue, queue
+    from pyfaas.resources.sockets import WebSocket, websocket
     from pyfaas.resources.streams import Stream, stream
     from pyfaas.resources.tables import Table, table
     from pyfaas.resources.topics import Topic, topic
@@ -69,6 +71,7 @@ _HOMES = {
     "pyfaas.resources.buckets": ("Bucket", "bucket"),
     "pyfaas.resources.buses": ("Bus", "bus"),
     "pyfaas.resources.queues": ("Queue", "queue"),
+    "pyfaas.resources.sockets": ("WebSocket", "websocket"),
     "pyfaas.resources.streams": ("Stream", "stream"),
     "pyfaas.resources.tables": ("Table", "table"),
     "pyfaas.resources.topics": ("Topic", "topic"),
@@ -78,7 +81,7 @@ _HOMES = {
     "pyfaas.idempotency": ("Idempotency",),
     "pyfaas.alarms": ("alarm",),
     "pyfaas.context": ("Context",),
-    "pyfaas.doors": ("Authorizer", "Cors", "auth", "http"),
+    "pyfaas.doors": ("Authorizer", "Cors", "auth", "edge", "http"),
     "pyfaas._records": ("Outcome", "Replay", "Report", "Submission"),
     "pyfaas._pool.keepalive": ("FixedTime", "GreedyDual"),
     "pyfaas._pool.histogram": ("HybridHistogram",),
@@ -90,6 +93,7 @@ _HOMES = {
         "BadResponse",
         "CannotConfine",
         "ConfigurationError",
+        "ConnectionGone",
         "EngineUnavailable",
         "EventExpired",
         "FunctionError",
@@ -123,6 +127,7 @@ __all__ = [
     "Bus",
     "CannotConfine",
     "ConfigurationError",
+    "ConnectionGone",
     "Context",
     "Cors",
     "EngineUnavailable",
@@ -162,11 +167,13 @@ __all__ = [
     "Throttled",
     "TimedOut",
     "Topic",
+    "WebSocket",
     "__version__",
     "alarm",
     "auth",
     "bucket",
     "bus",
+    "edge",
     "function",
     "http",
     "queue",
@@ -174,6 +181,7 @@ __all__ = [
     "stream",
     "table",
     "topic",
+    "websocket",
 ]
 
 

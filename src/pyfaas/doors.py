@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pyfaas import _port, limits
 from pyfaas._payload import encode_event
 from pyfaas.errors import ConfigurationError
-from pyfaas.options import one_of, refuse, seconds, whole
+from pyfaas.options import flag, one_of, refuse, seconds, whole
 
 DEFAULT_ROUTE = "$default"
 
@@ -81,6 +81,79 @@ class HttpTrigger(NamedTuple):
 
     def check(self, timeout: float) -> None:
         """Any function will do."""
+
+
+class SocketTrigger(NamedTuple):
+    """What comes on a route of a WebSocket API."""
+
+    socket: Any
+    route: str
+    authorizer: Authorizer | None
+
+    @property
+    def source(self) -> str:
+        """What the events come from."""
+        return self.socket.path  # type: ignore[no-any-return]
+
+    def row(self) -> tuple[str, dict[str, Any]]:
+        """Give its name among several of one function, and what the store knows of it."""
+        return self.route, {}
+
+    def changed(self, options: Mapping[str, Any]) -> SocketTrigger:
+        """Only who authorizes can be changed. Raises ConfigurationError."""
+        if self.route != "$connect" or options.keys() != {"authorizer"}:
+            right = "the option authorizer" if self.route == "$connect" else "no options"
+            raise ConfigurationError(f"change({', '.join(options)}): this trigger has {right}")
+        return self._replace(authorizer=checked_authorizer(options["authorizer"], "1.0"))
+
+    def check(self, timeout: float) -> None:
+        """Any function will do."""
+
+
+class EdgeTrigger(NamedTuple):
+    """A hook around all HTTP routes."""
+
+    event: str
+    include_body: bool
+
+    @property
+    def source(self) -> str:
+        """What the events come from."""
+        return f"edge/{self.event}"
+
+    def row(self) -> tuple[str, dict[str, Any]]:
+        """Give its name among several of one function, and what the store knows of it."""
+        return "", {"include_body": self.include_body}
+
+    def changed(self, options: Mapping[str, Any]) -> EdgeTrigger:
+        """Make another one with these options. Raises ConfigurationError."""
+        if options.keys() != {"include_body"}:
+            raise ConfigurationError(f"change({', '.join(options)}): this trigger has the option include_body")
+        return edge(self.event, **options)
+
+    def check(self, timeout: float) -> None:
+        """Refuse a function that takes longer than CloudFront would wait for it."""
+        most = limits.EDGE_SECONDS[self.event.partition("-")[0]]
+        if timeout > most:
+            raise refuse("timeout", timeout, f"at most {most} with edge({self.event!r}), as in AWS")
+
+
+EDGES = ("viewer-request", "origin-request", "origin-response", "viewer-response")
+
+
+def edge(event: str, *, include_body: bool = False) -> EdgeTrigger:
+    """
+    Make a trigger of every request, or response, of all HTTP routes, as CloudFront's with Lambda@Edge.
+
+    - ``event``: ``"viewer-request"`` and ``"origin-request"`` get the request, and return it, changed or not, or a
+      response; ``"origin-response"`` and ``"viewer-response"`` get both, and return the response
+    - ``include_body``: whether a request's event has its body: 40 KB of it for the viewer's, 1 MB for the origin's
+
+    Raises ConfigurationError.
+    """
+    one_of(*EDGES)("event", event)
+    flag("include_body", include_body)
+    return EdgeTrigger(event, include_body)
 
 
 class AuthTrigger(NamedTuple):
@@ -179,7 +252,7 @@ def http(
         _checked_cors(cors or None),
         _checked_errors(errors),
         when_gone,
-        _checked_authorizer(authorizer, payload),
+        checked_authorizer(authorizer, payload),
         _checked_schema(schema),
         _checked_throttle(throttle),
         _checked_keys(api_keys),
@@ -211,7 +284,8 @@ def _checked_errors(errors: Any) -> tuple[tuple[str, int], ...]:
     return tuple(errors.items())
 
 
-def _checked_authorizer(given: Any, payload: str) -> Authorizer | None:
+def checked_authorizer(given: Any, payload: str) -> Authorizer | None:
+    """Accept an Authorizer, a function that is one, or None. Raises ConfigurationError."""
     if given is None:
         return None
     authorizer = given if isinstance(given, Authorizer) else Authorizer(given)

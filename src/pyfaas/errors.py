@@ -10,6 +10,7 @@ Everything that pyfaas raises, sorted by who must act.
     │   ├── FunctionNotFound              this runtime does not serve that function
     │   ├── AccessDenied                  a handler asked for what ``allow=`` does not grant
     │   ├── NoSuchKey (LookupError)       a bucket has no such file
+    │   ├── ConnectionGone                nobody is connected by that id
     │   ├── AlreadyInProgress             one with the same idempotency key runs
     │   ├── PayloadMismatch               one with the same idempotency key said something else
     │   └── EventExpired                  it waited longer than it may
@@ -90,6 +91,10 @@ class AccessDenied(InvokeError):
 
 class NoSuchKey(InvokeError, LookupError):
     """A bucket has no file of this key."""
+
+
+class ConnectionGone(InvokeError):
+    """No client of a WebSocket is connected to this process by that id (AWS: GoneException, 410)."""
 
 
 class AlreadyInProgress(InvokeError):

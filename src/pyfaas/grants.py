@@ -21,6 +21,7 @@ VERBS = {
     "stream": ("put",),
     "bucket": ("put", "get", "delete", "list"),
     "table": ("put", "get", "delete"),
+    "websocket": ("post", "get", "delete"),
     "function": ("invoke", "submit"),
 }
 _STANDS_FOR = {
@@ -37,10 +38,11 @@ _STANDS_FOR = {
     "ainvoke": "invoke",
     "asubmit": "submit",
     "aget": "get",
+    "apost": "post",
     "adelete": "delete",
     "alist": "list",
 }
-_TEXT = re.compile(r"(queue|topic|bus|stream|bucket|table|function):([a-zA-Z0-9_-]{1,80}):([a-z_]+)")
+_TEXT = re.compile(r"(queue|topic|bus|stream|bucket|table|websocket|function):([a-zA-Z0-9_-]{1,80}):([a-z_]+)")
 
 
 class Grant(NamedTuple):

@@ -34,6 +34,8 @@ TUMBLING_SECONDS = 900
 WINDOW_STATE_BYTES = 1_048_576
 AUTH_SECONDS = 5.0
 TABLE_LOCK_SECONDS = 30.0
+SOCKET_MESSAGE_BYTES = 131_072
+EDGE_SECONDS = {"viewer": 5, "origin": 30}
 HOPS = 16
 CALL_BYTES = REQUEST_BYTES + 65_536
 FLEXIBLE_SECONDS = 86_400
@@ -116,6 +118,8 @@ QUOTAS = (
     Quota("max_record_age", "60 to 604,800, default any", "the same", "s", "host", "AWS's"),
     Quota("tumbling_window", f"1 to {TUMBLING_SECONDS}", "the same", "s", "host", "AWS's"),
     Quota("state of a tumbling window", f"{WINDOW_STATE_BYTES:,}", "the same", "bytes of JSON", "host", "AWS's"),
+    Quota("timeout with an edge trigger", "at most 5 (viewer), 30 (origin)", "the same", "s", "declaration", "AWS's"),
+    Quota("message of a WebSocket", f"{SOCKET_MESSAGE_BYTES:,}", "131,072", "bytes", "host", "AWS's"),
     Quota("timeout with an auth trigger", f"at most {AUTH_SECONDS:g}", "5", "s", "declaration", "AWS's"),
     Quota("hops", f"{HOPS}", "about 16", "functions, one after the other", "host", "AWS's: what runs in a circle ends"),
     Quota("flexible window", f"0 to {FLEXIBLE_SECONDS:,}", "1 to 1,440 min", "s", "host", "AWS's"),

@@ -47,7 +47,7 @@ from pyfaas.options import (
     store_path,
     whole,
 )
-from pyfaas.resources import Handle
+from pyfaas.resources import Handle, WebSocket
 
 if sys.platform != "win32":
     from pyfaas._confine.plan import Holding, missing
@@ -163,7 +163,7 @@ class Runtime:
                     keep_alive=self._keep_alive,
                     confinement=self._confinement,
                 )
-                self._pool.calls_back = Calls(self._later)
+                self._pool.calls_back = Calls(self._later, self)
                 self._pool.once = self._once
                 if self._store is not None or any(one.options.trigger for one in self._functions_now()):
                     self._open_store()
@@ -439,9 +439,11 @@ class Runtime:
 
     def _ask(self, of: Handle | Function[Any, Any], verb: str, *arguments: Any) -> Trip[Any]:
         outbox = self._later().outbox
+        if isinstance(of, WebSocket):
+            return self._sources.connections.ask(of, verb, *arguments)
         if isinstance(of, Handle):
-            return outbox.ask(of, verb, *arguments)  # type: ignore[no-any-return]
-        return getattr(self._sources, verb)(of, *arguments)  # type: ignore[no-any-return]
+            return (yield from outbox.ask(of, verb, *arguments))
+        return (yield from getattr(self._sources, verb)(of, *arguments))
 
     def mappings(self) -> list[EventSourceMapping]:
         """List what connects queues, topics and buses to functions, as the store knows it, the oldest first."""
@@ -479,10 +481,8 @@ class Runtime:
         return Auth(lambda: (self._later().house, self._sources.hooks))
 
     def _doors(self) -> Open:
-        from pyfaas._sources.http.application import Open
-
-        later = self._later()
-        return Open(later.house, self._sources.router)
+        self._later()
+        return self._sources.doors()  # type: ignore[no-any-return]
 
     def _once(self, shelf: Shelf, payload: bytes, raw_id: bytes, go: Callable[[], Trip[Ending]]) -> Trip[Ending]:
         from pyfaas._invoke.once import run_once  # with what stores need

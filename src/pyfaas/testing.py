@@ -24,8 +24,12 @@ from pyfaas._language.routes import parse as parse_route
 from pyfaas._language.schedules import parse, zone_of
 from pyfaas._shapes import alarms, files, rows
 from pyfaas._sources.auth.hooks import event_of
+from pyfaas._sources.http import messages
+from pyfaas._sources.http.answers import Response
+from pyfaas._sources.http.edges import cf_event
 from pyfaas._sources.http.events import Request, version_1, version_2
 from pyfaas.context import request_id_text
+from pyfaas.doors import edge
 from pyfaas.errors import ConfigurationError
 from pyfaas.resources import Attributes, text_of
 from pyfaas.runtime import Runtime
@@ -196,6 +200,29 @@ class events:  # noqa: N801 - a drawer of functions
         if payload == "1.0":
             return version_1(request, wanted.key, match.parameters, wanted.path, authorizer)
         return version_2(request, wanted.key, match.parameters, authorizer)
+
+    @staticmethod
+    def websocket(
+        route: str = "$default", body: str | bytes = "", *, connection_id: str = "local", query: str = ""
+    ) -> dict[str, Any]:
+        """Make the event of a message, or with ``"$connect"`` and ``"$disconnect"`` of a client that comes or goes."""
+        request = Request("GET", "/", query, [("host", "localhost")], b"", "127.0.0.1", "HTTP/1.1", _some_id(), time())
+        client = messages.Client(connection_id, request, request.at)
+        if route == "$connect":
+            return messages.connect_event(client)
+        if route == "$disconnect":
+            return messages.disconnect_event(client, 1000, "", request_id=_some_id(), at=time())
+        return messages.message_event(client, route, body, request_id=_some_id(), at=time())
+
+    @staticmethod
+    def edge(
+        event: str, uri: str = "/", *, method: str = "GET", headers: Mapping[str, str] | None = None, status: int = 200
+    ) -> dict[str, Any]:
+        """Make what an edge is asked: of a request, or for ``"...-response"`` of a response of this status."""
+        named = [("host", "localhost"), *((name.lower(), value) for name, value in (headers or {}).items())]
+        request = Request(method, uri, "", named, b"", "127.0.0.1", "HTTP/1.1", _some_id(), time())
+        response = Response(status, [], b"") if event.endswith("-response") else None
+        return cf_event(edge(event), request, response)
 
     @staticmethod
     def auth(hook: str, user: str, attributes: Mapping[str, str], **request: Any) -> dict[str, Any]:

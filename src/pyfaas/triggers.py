@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyfaas import _port, limits
 from pyfaas._payload import encode_event
 from pyfaas.alarms import AlarmTrigger
-from pyfaas.doors import AuthTrigger, HttpTrigger
+from pyfaas.doors import AuthTrigger, EdgeTrigger, HttpTrigger, SocketTrigger
 from pyfaas.errors import ConfigurationError
 from pyfaas.options import one_of, refuse, seconds, whole
 
@@ -233,6 +233,8 @@ Trigger = (
     | BucketTrigger
     | AlarmTrigger
     | HttpTrigger
+    | SocketTrigger
+    | EdgeTrigger
     | AuthTrigger
 )
 

@@ -14,6 +14,7 @@ import inspect
 import json
 import struct
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from pyfaas._invoke.cause import Cause
 from pyfaas._invoke.direct import run
 from pyfaas._invoke.ending import Ending
 from pyfaas._payload import decode_result, encode_result, packed, unpacked
+from pyfaas._port import Port, entered
 from pyfaas._sandbox.port import FAILED, HEAD, OK, denied
 from pyfaas._sandbox.protocol import ProtocolError
 from pyfaas._sandbox.sandbox import Lost, Sandbox
@@ -56,8 +58,9 @@ _FIELDS = {"kind", "name", "verb", "tenant", "delay", "idempotency_key", "what"}
 class Calls:
     """Serves the calls of all sandboxes of one runtime; ``later`` gives what accepts events, once it is needed."""
 
-    def __init__(self, later: Callable[[], Deferred]) -> None:
+    def __init__(self, later: Callable[[], Deferred], runtime: Port) -> None:
         self._later = later
+        self._runtime = runtime
 
     def serve(self, sandbox: Sandbox, payload: bytes, raw_id: bytes, hops: int) -> Trip[bytes]:
         """Do what a sandbox asks for, and give the payload of the RESULT. Raises ProtocolError."""
@@ -104,7 +107,10 @@ class Calls:
             bound = inspect.signature(do).bind(*unpacked(told))
         except (TypeError, ValueError) as error:
             raise ProtocolError(f"a call that cannot be read ({type(error).__name__})") from None
-        value = packed((yield from self._beside(sandbox, partial(anyio.to_thread.run_sync, partial(do, *bound.args)))))
+        here = copy_context()
+        here.run(entered.set, self._runtime)  # the one that is meant, of several
+        job = partial(anyio.to_thread.run_sync, partial(here.run, do, *bound.args))
+        value = packed((yield from self._beside(sandbox, job)))
         try:
             encode_result(value)
         except BadResponse:

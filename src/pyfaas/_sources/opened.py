@@ -17,7 +17,9 @@ from pyfaas._language.routes import Router
 from pyfaas._sources.alarms import AlarmSource
 from pyfaas._sources.auth.asking import Asked, hooks_of
 from pyfaas._sources.buckets import BucketSource
-from pyfaas._sources.http.application import Door, router_of
+from pyfaas._sources.http.application import Door, Open, router_of
+from pyfaas._sources.http.connections import Api, Connections, apis_of
+from pyfaas._sources.http.edges import Edge, edges_of
 from pyfaas._sources.http.gate import Gate
 from pyfaas._sources.mapping import EventSourceMapping
 from pyfaas._sources.queues import QueueSource
@@ -30,7 +32,7 @@ from pyfaas._stores.database import Transaction
 from pyfaas._stores.mappings import Mapping, Wanted
 from pyfaas._waits import Trip, run_async, run_blocking
 from pyfaas.alarms import AlarmTrigger
-from pyfaas.doors import AuthTrigger, HttpTrigger
+from pyfaas.doors import AuthTrigger, EdgeTrigger, HttpTrigger, SocketTrigger
 from pyfaas.errors import ConfigurationError
 from pyfaas.functions import Function
 from pyfaas.resources import Bucket, Handle, Queue, Table, fed
@@ -54,14 +56,23 @@ class _Known(NamedTuple):
     current: int | None  # another number once a row has changed
 
 
+class Doors(NamedTuple):
+    """What leads from outside to functions."""
+
+    router: Router[Door]
+    hooks: dict[str, Asked]
+    apis: dict[str, Api]
+    edges: dict[str, Edge]
+
+
 class Sources:
     """All of one runtime."""
 
     def __init__(self, deferred: Deferred) -> None:
         self.deferred = deferred
-        self.router: Router[Door] = Router()
-        self._gates: dict[HttpTrigger, Gate] = {}
-        self.hooks: dict[str, Asked] = {}
+        self._gates: dict[Any, Gate] = {}
+        self.connections = Connections()
+        self._doors = Doors(Router(), {}, {}, {})
         self._triggers: dict[Key, tuple[Function[Any, Any], Trigger]] = {}
         self._sources: dict[int, Served] = {}
         self._enabled: dict[int, bool] = {}
@@ -85,11 +96,12 @@ class Sources:
         _refuse_namesakes(triggered)
         self.deferred.serve(functions if self.deferred.database.path is not None else triggered)
         wanted = self._wanted(triggered)
-        self._routes(lambda _: True)  # two of one route, or hook, are refused before anything is written
-        self._hooks(lambda _: True)
-        for trigger in self._all(HttpTrigger):
-            if trigger.authorizer is not None:
-                self.deferred.house.shelf_of(trigger.authorizer.function, None)  # one that is not ours is refused now
+        self._look_at_doors(lambda _: True)  # two of one route, or hook, are refused before anything is written
+        authorizers = [one.authorizer for one in self._all(HttpTrigger)]
+        authorizers += [one.authorizer for one in self._all(SocketTrigger)]
+        for authorizer in authorizers:
+            if authorizer is not None:
+                self.deferred.house.shelf_of(authorizer.function, None)  # one that is not ours is refused now
         self._watch()
         targets = {*(f"function/{function.name}" for function in functions), *(one.target for one in wanted)}
 
@@ -283,7 +295,7 @@ class Sources:
         self._current = known.current
         self._enabled = {row.id: row.enabled for row in known.rows}
         enabled = {row[1:4] for row in known.rows if row.enabled}
-        self.router, self.hooks = self._routes(enabled.__contains__), self._hooks(enabled.__contains__)
+        self._doors = self._look_at_doors(enabled.__contains__)
         wanted: dict[int, tuple[Function[Any, Any], ServedTrigger]] = {}
         for row in known.rows:
             function, trigger = self._triggers.get(row[1:4], (None, None))
@@ -298,18 +310,28 @@ class Sources:
                 self._sources[number] = source = self._made(number, function, trigger, known)
                 self.deferred.dispatch.serve(source)
 
-    def _routes(self, is_enabled: Callable[[Key], bool]) -> Router[Door]:
-        """Make a router of what our HTTP triggers say. Raises ConfigurationError."""
-        found = self._triggers.items()
-        wanted = [(function, one, is_enabled(key)) for key, (function, one) in found if isinstance(one, HttpTrigger)]
-        return router_of(wanted, self._gates)
+    def _wanting(self, kind: type[T], is_enabled: Callable[[Key], bool]) -> list[tuple[Function[Any, Any], T, bool]]:
+        """List our triggers of a kind, each with its function and whether it is enabled."""
+        found = tuple(self._triggers.items())
+        return [(function, one, is_enabled(key)) for key, (function, one) in found if isinstance(one, kind)]
 
-    def _hooks(self, is_enabled: Callable[[Key], bool]) -> dict[str, Asked]:
-        """List who is asked what at sign-in. Raises ConfigurationError."""
-        found = self._triggers.items()
-        return hooks_of(
-            (function, one, is_enabled(key)) for key, (function, one) in found if isinstance(one, AuthTrigger)
+    def _look_at_doors(self, is_enabled: Callable[[Key], bool]) -> Doors:
+        """Make what leads from outside to our functions. Raises ConfigurationError."""
+        return Doors(
+            router_of(self._wanting(HttpTrigger, is_enabled), self._gates),
+            hooks_of(self._wanting(AuthTrigger, is_enabled)),
+            apis_of(self._wanting(SocketTrigger, is_enabled), self._gates),
+            edges_of(self._wanting(EdgeTrigger, is_enabled)),
         )
+
+    @property
+    def hooks(self) -> dict[str, Asked]:
+        """Who is asked what at sign-in."""
+        return self._doors.hooks
+
+    def doors(self) -> Open:
+        """Give what an application of our routes needs."""
+        return Open(self.deferred.house, self._doors.router, self._doors.apis, self.connections, self._doors.edges)
 
     def _made(self, number: int, function: Function[Any, Any], trigger: ServedTrigger, known: _Known) -> Served:
         if isinstance(trigger, AlarmTrigger):

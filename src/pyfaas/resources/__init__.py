@@ -19,6 +19,7 @@ from pyfaas.resources.buses import Bus, Put, bus
 from pyfaas.resources.handles import Attributes, Handle, made, text_of
 from pyfaas.resources.queues import Queue, Sending, queue
 from pyfaas.resources.recorded import Recorded
+from pyfaas.resources.sockets import WebSocket, websocket
 from pyfaas.resources.streams import Putting, Stream, stream
 from pyfaas.resources.tables import Table, table
 from pyfaas.resources.topics import Publication, Topic, fed, topic
@@ -39,6 +40,7 @@ __all__ = [
     "Stream",
     "Table",
     "Topic",
+    "WebSocket",
     "bucket",
     "bus",
     "check_dead_letter",
@@ -50,6 +52,7 @@ __all__ = [
     "table",
     "text_of",
     "topic",
+    "websocket",
 ]
 
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import anyio
 
@@ -26,6 +26,8 @@ from pyfaas._invoke.ids import new_id
 from pyfaas._language.routes import Match, Route, Router, parse
 from pyfaas._sources.http import answers, cors
 from pyfaas._sources.http.answers import Response
+from pyfaas._sources.http.connections import Api, Connections, refuse
+from pyfaas._sources.http.edges import Edge, through
 from pyfaas._sources.http.events import Request, version_1, version_2
 from pyfaas._sources.http.gate import Gate
 from pyfaas.context import request_id_text
@@ -60,6 +62,9 @@ class Open(NamedTuple):
 
     house: House
     router: Router[Door]
+    apis: dict[str, Api]
+    connections: Connections
+    edges: dict[str, Edge]
 
 
 def router_of(
@@ -96,7 +101,22 @@ class Application:
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000, "reason": "WebSocket routes are not available yet"})
+            await self._connect(scope, receive, send)
+
+    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        house, _, apis, connections, _ = self._opened()
+        request = _request_of({"method": "GET", **scope}, b"", house)
+        can_answer = "websocket.http.response" in (scope.get("extensions") or {})
+        first = apis.get(unquote(request.path))
+        if first is None:
+            await receive()
+            await refuse(send, answers.NOT_FOUND, can_answer=can_answer)
+            return
+
+        def find() -> Api:
+            return self._opened().apis.get(first.handle.url, Api(first.handle, {}))
+
+        await connections.serve(house, find, request, receive, send, can_answer=can_answer)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Open the runtime with its server, and close it with that if nobody else had opened it."""
@@ -117,36 +137,40 @@ class Application:
                 return
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        house, router = self._opened()
+        house, router, _, _, edges = self._opened()
         body = await _body(scope, receive)
         if body is None:  # the client has gone
             return
         if isinstance(body, Response):
             await _send(send, scope["method"], body)
             return
-        request = _request_of(scope, body, house)
-        asked = request.header("access-control-request-method") if cors.is_preflight(request) else ""
-        match = router.find(asked, request.path) if asked else None
-        if match is not None and match.target.trigger.cors is not None:
-            await _send(send, request.method, cors.preflight(match.target.trigger.cors, request))
-            return
-        match = router.find(request.method, request.path)
-        if match is None:
-            await _send(send, request.method, answers.NOT_FOUND)
-            return
-        if match.target.trigger.when_gone == "stop":
-            await _unless_gone(receive, partial(_answer, house, match, request, send))
-        else:
-            await _answer(house, match, request, send)
+        respond = partial(_respond, house, router, receive)
+        response = await through(edges, house, _request_of(scope, body, house), respond)
+        if response is not None:
+            await _send(send, scope["method"], response)
 
 
-async def _answer(house: House, match: Match[Door], request: Request, send: Send) -> None:
+async def _respond(house: House, router: Router[Door], receive: Receive, request: Request) -> Response | None:
+    """Find the route, and give the response; None where the client has gone and is not waited for."""
+    asked = request.header("access-control-request-method") if cors.is_preflight(request) else ""
+    match = router.find(asked, request.path) if asked else None
+    if match is not None and match.target.trigger.cors is not None:
+        return cors.preflight(match.target.trigger.cors, request)
+    match = router.find(request.method, request.path)
+    if match is None:
+        return answers.NOT_FOUND
+    if match.target.trigger.when_gone == "stop":
+        return await _unless_gone(receive, partial(_answer, house, match, request))
+    return await _answer(house, match, request)
+
+
+async def _answer(house: House, match: Match[Door], request: Request) -> Response:
     door = match.target
     response = await _response(house, door, request, match.parameters)
     if door.trigger.cors is not None:
         theirs = [one for one in response.headers if not one[0].startswith(cors.OURS)]
         response = response._replace(headers=theirs + cors.exposed(door.trigger.cors, request))
-    await _send(send, request.method, response)
+    return response
 
 
 async def _response(house: House, door: Door, request: Request, parameters: dict[str, str]) -> Response:
@@ -188,8 +212,9 @@ def _of_ending(version: str, door: Door, ending: Ending) -> Response:
     return response
 
 
-async def _unless_gone(receive: Receive, answer: Callable[[], Awaitable[None]]) -> None:
-    """Answer, and stop that when the client goes."""
+async def _unless_gone(receive: Receive, answer: Callable[[], Awaitable[Response]]) -> Response | None:
+    """Give an answer, and stop that when the client goes."""
+    response = None
     async with anyio.create_task_group() as group:
 
         async def listen() -> None:
@@ -198,8 +223,9 @@ async def _unless_gone(receive: Receive, answer: Callable[[], Awaitable[None]]) 
             group.cancel_scope.cancel()
 
         group.start_soon(listen)
-        await answer()
+        response = await answer()
         group.cancel_scope.cancel()
+    return response
 
 
 # -- ASGI's side -------------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def version_2(
     if cookies:
         event["cookies"] = cookies
     if request.query:
-        event["queryStringParameters"] = _joined(_query(request))
+        event["queryStringParameters"] = _joined(query_of(request))
     if parameters:
         event["pathParameters"] = dict(parameters)
     if request.body:
@@ -99,7 +99,7 @@ def version_1(
     authorizer: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Make an event of payload version 1.0. What a request has not is null. ``resource``: the route's path."""
-    query, body = _query(request), body_text(request) if request.body else (None, False)
+    query, body = query_of(request), body_text(request) if request.body else (None, False)
     domain = request.header("host", "localhost")
     return {
         "version": "1.0",
@@ -107,9 +107,9 @@ def version_1(
         "path": request.path,
         "httpMethod": request.method,
         "headers": dict(request.headers),
-        "multiValueHeaders": _listed(request.headers),
+        "multiValueHeaders": listed(request.headers),
         "queryStringParameters": dict(query) or None,
-        "multiValueQueryStringParameters": _listed(query) or None,
+        "multiValueQueryStringParameters": listed(query) or None,
         "requestContext": {
             "accountId": ACCOUNT,
             "apiId": API_ID,
@@ -165,7 +165,8 @@ def request_time(at: float) -> str:
     return f"{moment.day:02d}/{_MONTHS[moment.month - 1]}/{moment.year}:{moment:%H:%M:%S} +0000"
 
 
-def _query(request: Request) -> list[tuple[str, str]]:
+def query_of(request: Request) -> list[tuple[str, str]]:
+    """Give the names and values of the query, decoded, in their order."""
     return parse_qsl(request.query, keep_blank_values=True, errors="replace")
 
 
@@ -176,7 +177,8 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return joined
 
 
-def _listed(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+def listed(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Give the values of each name."""
     listed: dict[str, list[str]] = {}
     for name, value in pairs:
         listed.setdefault(name, []).append(value)

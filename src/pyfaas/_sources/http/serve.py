@@ -16,4 +16,5 @@ def serve(application: Application, host: str, port: int, options: dict[str, Any
         import uvicorn
     except ImportError:
         raise ConfigurationError("serve() needs uvicorn: pip install pyfaas[http]") from None
-    uvicorn.run(application, host=host, port=port, **{"lifespan": "on", **options})
+    # Compressing costs a WebSocket more memory than all the rest of it.
+    uvicorn.run(application, host=host, port=port, **{"lifespan": "on", "ws_per_message_deflate": False, **options})
