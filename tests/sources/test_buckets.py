@@ -244,6 +244,15 @@ with Runtime([recorder(Path({str(got)!r}), trigger=uploads)], store={str(tmp_pat
     assert len(made) == 300  # what was running has come twice, as the same event
 
 
+def test_a_directory_that_cannot_be_is_told_and_nothing_goes_on(uploads: Bucket, tmp_path: Path, got: Path) -> None:
+    (tmp_path / "file").write_text("")
+    broken = bucket("broken", tmp_path / "file")
+    seeing = recorder(got, trigger=[uploads, broken])
+    with pytest.raises(HostError, match="File exists"), Runtime([seeing], store=tmp_path / "app.db"):
+        pass
+    assert [one.name for one in threading.enumerate() if one.name == "pyfaas-files"] == []
+
+
 def test_what_fails_for_good_is_filed_in_a_bucket_under_aws_s_key(tmp_path: Path) -> None:
     lost = bucket("lost", tmp_path / "lost")
 

@@ -17,6 +17,7 @@ from pyfaas._stores.tables import Changes, Place
 from pyfaas.testing import events as made
 from pyfaas.testing import settle
 from sources.tools import events, recorder
+from support import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* submitted events that were not run:RuntimeWarning")
 STOCK = "CREATE TABLE IF NOT EXISTS stock (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE, amount)"
@@ -72,9 +73,18 @@ def test_a_running_runtime_hears_of_a_commit_of_another_process(stock: Table, go
         program = f"import sqlite3; c = sqlite3.connect({stock.database!r}); c.execute("
         program += "'INSERT INTO stock VALUES (1, ?, 2)', ('cup',)); c.commit()"
         subprocess.run([sys.executable, "-S", "-c", program], check=True)
-        while not changes(got):
-            pass
+        wait_until(lambda: changes(got))
     assert changes(got) == [("INSERT", None, row(1, "cup", 2))]
+
+
+def test_each_commit_is_seen_though_its_log_is_written_before_it_can_be(stock: Table, got: Path) -> None:
+    """Between the last write that the system tells of and the commit lies a sync of the disk."""
+    with stock.connect(STOCK, isolation_level=None) as shop, Runtime([recorder(got, trigger=stock)]):
+        shop.execute("PRAGMA journal_mode=WAL")
+        for number in range(1, 21):
+            shop.execute("INSERT INTO stock (name) VALUES ('cup')")
+            wait_until(lambda: len(changes(got)) == number, 2.0)  # noqa: B023 - it is over by then
+    shop.close()
 
 
 def test_what_changed_while_no_runtime_was_open_comes_with_the_next_one(
@@ -224,8 +234,7 @@ def test_a_database_in_the_place_of_another_one_is_read_from_its_beginning(
         shop.close()
         settle(runtime)
         Path(other.database).rename(stock.database)
-        while not changes(got):
-            pass
+        wait_until(lambda: changes(got))
     assert changes(got) == [("INSERT", None, row(7, "pan", 1))]
 
 
@@ -249,8 +258,7 @@ def test_writers_side_by_side_lose_nothing_and_each_row_keeps_its_order(
         for thread in threads:
             thread.join()
         settle(runtime, 30)
-        while len(changes(got)) < 4 * 51:  # the other host may have them still
-            pass
+        wait_until(lambda: len(changes(got)) >= 4 * 51)  # the other host may have them still
     seen: dict[str, list[int]] = {}
     for _, _, new in changes(got):
         seen.setdefault(new["id"]["N"], []).append(int(new["amount"]["N"]))

@@ -25,19 +25,19 @@ import anyio.to_thread
 from pyfaas import _files
 from pyfaas._files import Folder, Stamp
 from pyfaas._invoke.attempts import House
-from pyfaas._invoke.dispatch import Run, Source
+from pyfaas._invoke.dispatch import Source
 from pyfaas._shapes import files
+from pyfaas._sources.outside import OutsideSource
 from pyfaas._sources.watching import Watcher
 from pyfaas._stores import objects
 from pyfaas._stores.database import Transaction
 from pyfaas._waits import run_async, run_blocking
-from pyfaas.errors import HostError, StoreUnavailable
+from pyfaas.errors import HostError
 from pyfaas.resources import Bucket
 
 AT_ONCE = 500
 SCAN_SECONDS = 1.0  # after the last thing that was told
 SCAN_SHARE = 20  # a scan that takes a second is not done again for twenty
-AGAIN_SECONDS = 1.0  # after something went wrong
 FIRST_LOOK_SECONDS, LONGEST_LOOK_SECONDS = 0.02, 1.0  # at what is open for writing
 _log = logging.getLogger("pyfaas")
 
@@ -51,30 +51,18 @@ class Seen(NamedTuple):
     pause: float = FIRST_LOOK_SECONDS
 
 
-class Nothing:
-    """A run of a bucket holds no lease."""
-
-    def keep(self, transaction: Transaction, seconds: float) -> None: ...
-
-    def give_back(self, transaction: Transaction) -> None: ...
-
-
-class BucketSource(Source):
-    """The directory of one bucket; ``problem``: why it cannot be looked at just now, or None."""
-
-    is_outside = True
+class BucketSource(OutsideSource):
+    """The directory of one bucket."""
 
     def __init__(self, house: House, bucket: Bucket, hurry: Callable[[Source], None]) -> None:
+        super().__init__(house)
         self.bucket = bucket
         self._hurry = partial(hurry, self)
-        self.problem: str | None = None
-        self._house = house
         self._folder = Folder(bucket.directory)
         self._told: deque[str] = deque()
         self._pending: dict[str, Seen] = {}
         self._stamps: set[Stamp] = set()  # of those, and of some that were
         self._whole: set[str] = set()  # what this process has put
-        self._works_begun = self._works_ended = 0
         self._scan_at = 0.0
         self._scanned_at = -math.inf
         self._scan_took = 0.0
@@ -97,10 +85,11 @@ class BucketSource(Source):
             _files.listeners.setdefault(self.bucket.directory, []).append(self._put)
             self._folder.tidy()
             if not run_blocking(database.write(self._is_known, durable=False)):
-                run_blocking(database.write(lambda one: objects.begin(one, self.bucket.path, self.bucket.directory)))
+                run_blocking(database.write(lambda one: objects.forget(one, self.bucket.path)))
                 found = ((key, _files.stamp_of(one)) for key, one in self._folder.scan())
                 while some := [*islice(found, objects.PAGE)]:
                     run_blocking(database.write(partial(self._baseline, files=some)))
+                run_blocking(database.write(lambda one: objects.begin(one, self.bucket.path, self.bucket.directory)))
         except OSError as error:
             self.close()
             raise HostError(f"{self.bucket!r}: {error}") from error
@@ -121,11 +110,7 @@ class BucketSource(Source):
     def ask(self) -> int:
         """Ask to have all of it held against what was noted; the number of that question."""
         self._scan_at = 0.0
-        return self._works_begun
-
-    def is_answered(self, question: int) -> bool:
-        """Tell whether that was done since."""
-        return self._works_ended > question
+        return super().ask()
 
     # -- from other threads --------------------------------------------------------------------------------------------
 
@@ -143,20 +128,9 @@ class BucketSource(Source):
 
     # -- in the dispatcher's loop --------------------------------------------------------------------------------------
 
-    def next_due(self, transaction: Transaction) -> float:  # noqa: ARG002 - the store does not tell
-        """Look when something is told."""
-        return math.inf
-
-    async def look(self, runs: int) -> list[Run]:
-        """Begin with what is to be looked at, if that is not going on already."""
-        self.due_at = math.inf
-        if self.running or not runs:
-            return []  # whoever ends it looks again
-        return [Run(self, Nothing(), self._work)]
-
-    async def _work(self) -> None:
+    async def work(self) -> None:
+        """Note what has changed and is complete, with its events."""
         now = self._house.database.now
-        self._works_begun += 1
         try:
             if self._scan_at <= now():
                 await self._scan()
@@ -166,18 +140,12 @@ class BucketSource(Source):
             due = [key for key, seen in self._pending.items() if seen.due_at <= now()]
             for first in range(0, len(due), AT_ONCE):
                 await self._look_at(due[first : first + AT_ONCE])
-            self.problem = None
-            if not self._pending:
-                self._stamps.clear()
-            self._schedule(now(), bool(due))
-        except (OSError, StoreUnavailable) as error:
-            if self.problem != str(error):
-                _log.warning("%s waits: %s", self, error)
-            self.problem = str(error)
+        except BaseException:
             self._scan_at = now()
-            self.due_at = now() + AGAIN_SECONDS
-        finally:
-            self._works_ended = self._works_begun
+            raise
+        if not self._pending:
+            self._stamps.clear()
+        self._schedule(now(), bool(due))
 
     def _schedule(self, now: float, something: bool) -> None:
         """Say when to look again: at what was not settled, and at all, some time after the last thing that was told."""

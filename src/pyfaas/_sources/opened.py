@@ -22,6 +22,7 @@ from pyfaas._sources.http.connections import Api, Connections, apis_of
 from pyfaas._sources.http.edges import Edge, edges_of
 from pyfaas._sources.http.gate import Gate
 from pyfaas._sources.mapping import EventSourceMapping
+from pyfaas._sources.outside import OutsideSource
 from pyfaas._sources.queues import QueueSource
 from pyfaas._sources.replays import Replayer
 from pyfaas._sources.schedules import Ticker, next_of
@@ -81,7 +82,7 @@ class Sources:
         self._latest = 0
         self._lock = threading.Lock()
         self._ticker, self._replayer = Ticker(deferred.house), Replayer(deferred.house)
-        self._outside: dict[Handle, Carrier | BucketSource] = {}
+        self._outside: dict[Handle, OutsideSource] = {}
         deferred.on_others = self.look_again
         deferred.database.clock.when_moved(self._time_moved)
 
@@ -102,6 +103,15 @@ class Sources:
         for authorizer in authorizers:
             if authorizer is not None:
                 self.deferred.house.shelf_of(authorizer.function, None)  # one that is not ours is refused now
+        try:
+            self._open(functions, wanted)
+        except BaseException:
+            for handle, one in tuple(self._outside.items()):
+                if not one.served:
+                    self._outside.pop(handle).close()
+            raise
+
+    def _open(self, functions: list[Function[Any, Any]], wanted: list[Wanted]) -> None:
         self._watch()
         targets = {*(f"function/{function.name}" for function in functions), *(one.target for one in wanted)}
 
@@ -125,9 +135,9 @@ class Sources:
         """Have nothing missed, from here on, of the tables and buckets of our triggers."""
         house, handles = self.deferred.house, {one.stream for one in self._all(StreamTrigger)}
         for handle in {*handles, *(one.bucket for one in self._all(BucketTrigger))} - self._outside.keys():
-            made: Carrier | BucketSource
+            made: OutsideSource
             if isinstance(handle, Table):
-                made = Carrier(house, handle)
+                made = Carrier(house, handle, self.deferred.dispatch.hurry)
             elif isinstance(handle, Bucket):
                 made = BucketSource(house, handle, self.deferred.dispatch.hurry)
             else:

@@ -9,9 +9,12 @@ same table; each change is carried once.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -19,31 +22,31 @@ import anyio.to_thread
 from pyfaas import limits
 from pyfaas._capture import INSERT, REMOVE
 from pyfaas._invoke.attempts import House
-from pyfaas._invoke.dispatch import POLL_SECONDS, Run, Source
+from pyfaas._invoke.dispatch import POLL_SECONDS, Source
 from pyfaas._shapes.rows import image
+from pyfaas._sources.outside import OutsideSource
 from pyfaas._stores import changes, log, tables
 from pyfaas._stores.database import Transaction
 from pyfaas._stores.tables import Change, Changes, Place
 from pyfaas._waits import run_async
-from pyfaas.errors import ConfigurationError, HostError
+from pyfaas.errors import HostError
 from pyfaas.resources import Table
 
-AGAIN_SECONDS = 1.0  # after something went wrong
 FORGET_SECONDS = 5.0
+FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.001, 8.0
 FORGET_AT_ONCE = 5_000
 _compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _log = logging.getLogger("pyfaas")
 
 
-class Carrier(Source):
-    """Carries the changes of one table; ``problem``: why it cannot just now, or None."""
+class Carrier(OutsideSource):
+    """Carries the changes of one table."""
 
-    is_outside = True
-
-    def __init__(self, house: House, table: Table) -> None:
+    def __init__(self, house: House, table: Table, hurry: Callable[[Source], None]) -> None:
+        super().__init__(house)
+        self._hurry = partial(hurry, self)
+        self._pause = math.inf  # until the next look of those that follow a write
         self.table = table
-        self.problem: str | None = None
-        self._house = house
         self._changes = Changes(table.database, table.table, house.database.reader)
         self._place: Place | None = None
         self._forgotten = 0
@@ -62,29 +65,21 @@ class Carrier(Source):
         finally:
             self._changes.close()
 
-    def next_due(self, transaction: Transaction) -> float:  # noqa: ARG002 - others write elsewhere
-        """Our store does not tell."""
-        return math.inf
-
-    async def look(self, runs: int) -> list[Run]:  # noqa: ARG002 - it begins none
+    async def work(self) -> None:
         """Carry what is new."""
-        self.due_at = math.inf
         try:
             if self._place is None:
                 self._place = await run_async(self._house.database.write(self._position, durable=False))
             await self._carry(self._place)
-            self.problem = None
-        except (ConfigurationError, HostError) as error:
-            if self.problem != str(error):
-                _log.warning("%s waits: %s", self, error)
-            self.problem, self._place = str(error), None
-            self.due_at = self._house.database.now() + AGAIN_SECONDS
-        return []
+        except BaseException:
+            self._place = None
+            raise
 
     def read(self) -> None:
         """Somebody has written."""
         if self._watch is not None:
             self._watch.drain()
+        self._pause = FIRST_PAUSE_SECONDS
         self.due_at = 0.0
 
     def close(self) -> None:
@@ -102,9 +97,16 @@ class Carrier(Source):
         self._listen()
         place, found = await anyio.to_thread.run_sync(self._changes.read, before)
         self._listen()  # the write-ahead log is made by the first who reads
+        if place.identity != before.identity:
+            self._forgotten = 0
         if place != before:
             self._place = await self._append(before, place, found)
+            self._pause = min(self._pause, FIRST_PAUSE_SECONDS)
             self.due_at = 0.0  # there may be more
+        elif self._pause <= LAST_PAUSE_SECONDS:
+            # A write to the log is told before its transaction can be seen: a sync of the disk may lie in between.
+            asyncio.get_running_loop().call_later(self._pause, self._hurry)
+            self._pause *= 2
         now = self._house.database.now()
         if place.number > self._forgotten:
             self._forget_at = min(self._forget_at, now + FORGET_SECONDS)

@@ -23,9 +23,13 @@ def is_known(transaction: Transaction, bucket: str, directory: str) -> bool:
     return bool(transaction.one("fact", name=f"{bucket}/directory") == directory)
 
 
-def begin(transaction: Transaction, bucket: str, directory: str) -> None:
+def forget(transaction: Transaction, bucket: str) -> None:
     """Forget the files of the directory that it was, if it was another one."""
     transaction.count("forget_objects", bucket=bucket)
+
+
+def begin(transaction: Transaction, bucket: str, directory: str) -> None:
+    """Say that all files are noted as they were: from now on each change is one."""
     transaction.run("set_fact", name=f"{bucket}/directory", value=directory)
 
 
