@@ -357,6 +357,7 @@ def test_a_key_that_leads_elsewhere_is_refused(uploads: Bucket, key: Any) -> Non
         (lambda: bucket("uploads", "a").list("../"), "prefix='../'"),
         (lambda: bucket("uploads", "a").open("a", "r+"), "mode='r\\+'"),
         (lambda: bucket("uploads", "a").put("a", 7), "data=7"),  # type: ignore[arg-type]
+        (lambda: bucket("uploads", "a").put("a", "\ud800"), "data="),
     ],
 )
 def test_a_wrong_option_is_named(make: Any, field: str) -> None:

@@ -171,19 +171,27 @@ def test_anybody_posts_to_a_client_until_it_is_gone(chat: WebSocket) -> None:
             chat.post(one, f"to {one}")
         chat.post(event[0], b"\x01")
 
+    async def tell_later(event: Any) -> None:
+        await chat.apost(event, "later")
+
     telling = function(name="tell-all", allow=[chat.post])(tell_all)
-    opened = Runtime([door(chat), telling])
+    later = function(name="tell-later", allow=[chat.post])(tell_later)
+    opened = Runtime([door(chat), telling, later])
     with opened as runtime, serving(runtime) as url, connect(f"{url}/chat") as first, connect(f"{url}/chat") as second:
         ids = chat.connections()
         runtime.invoke(telling, ids)
         assert first.recv(timeout=10) == f"to {ids[0]}"
         assert first.recv(timeout=10) == b"\x01"
+        runtime.invoke(later, ids[0])
+        assert first.recv(timeout=10) == "later"
         assert second.recv(timeout=10) == f"to {ids[1]}"
         assert chat.get(ids[0])["identity"]["sourceIp"] == "127.0.0.1"
         with pytest.raises(PayloadTooLarge):
             chat.post(ids[0], "x" * 131_073)
-        with pytest.raises(ConfigurationError, match="must be text or bytes"):
+        with pytest.raises(ConfigurationError, match="must be text"):
             chat.post(ids[0], 7)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="lone surrogates"):
+            chat.post(ids[0], "\ud800")
         chat.delete(ids[1])
         with pytest.raises(ConnectionClosed):
             second.recv(timeout=10)

@@ -70,6 +70,10 @@ class SandboxPort:
             self._refuse_ask(of)
         return unpacked(self._ask(of.kind, of.name, verb, {"what": packed(arguments)}, b""))
 
+    async def aask(self, of: Any, verb: str, *arguments: Any) -> Any:
+        """Do the same from async code."""
+        return await _beside(self.ask, of, verb, *arguments)
+
     # -- what a sandbox is not for -------------------------------------------------------------------------------------
 
     def _refuse(self, function: Any, *_: object, **__: object) -> NoReturn:
@@ -82,7 +86,6 @@ class SandboxPort:
         )
 
     try_invoke = atry_invoke = map = try_map = amap = atry_map = function_statistics = _refuse
-    aask = _refuse_ask
 
     # -- the wire ------------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def declare(transaction: Transaction, targets: Iterable[str], wanted: Iterable[W
     there = [one for one in every(transaction) if one.target in targets]
     gone = [one for one in there if (one.source, one.target, one.name) not in rows]
     known = {(one.source, one.target, one.name): one.rule for one in there}
-    new = [one for key, one in rows.items() if known.get(key) != one.rule]
+    new = [one for key, one in rows.items() if known.get(key) != json.loads(json.dumps(one.rule))]
     for old in gone:
         transaction.count("remove_mapping", id=old.id)
     for one in new:

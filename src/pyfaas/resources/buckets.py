@@ -10,7 +10,7 @@ from pyfaas import _port
 from pyfaas._files import Folder, Stored, StoredFiles, Writing, is_key
 from pyfaas.errors import AccessDenied, ConfigurationError, HostError, NoSuchKey
 from pyfaas.options import a_path, refuse, seconds
-from pyfaas.resources.handles import Handle, beside
+from pyfaas.resources.handles import Handle, beside, has_surrogate
 from pyfaas.triggers import BucketTrigger, bucket_trigger
 
 T = TypeVar("T")
@@ -36,9 +36,7 @@ class Bucket(Handle):
         Raises ConfigurationError, and HostError where the file system refuses.
         """
         _check_key(key)
-        if not isinstance(data, (bytes, bytearray, memoryview, str)):
-            raise refuse("data", data, "bytes or text")
-        raw = data.encode() if isinstance(data, str) else bytes(data)
+        raw = _raw(data)
         if _port.in_sandbox:
             _port.current().ask(self, "put", key, raw)
             return
@@ -76,7 +74,8 @@ class Bucket(Handle):
         """
         Open a file, ``"rb"`` to read it, or ``"wb"`` to write it, for those that are large.
 
-        What is written takes its key when it is closed, as a whole, and not at all where an exception leaves ``with``.
+        What is written takes its key when it is closed, as a whole, and not at all where an exception leaves ``with``;
+        writing and closing raise OSError, as of any file.
         In a sandbox there is no such verb: a function with ``reads=[uploads.directory]`` opens the files themselves.
 
         Raises NoSuchKey, ConfigurationError and HostError.
@@ -159,6 +158,14 @@ def bucket(name: str, path: str | os.PathLike[str], *, settle: float = 0.5) -> B
     if os.path.dirname(directory) == directory:
         raise refuse("path", path, "a directory below that of the system")
     return Bucket(name, directory=directory, settle=float(settle))
+
+
+def _raw(data: Any) -> bytes:
+    if isinstance(data, str) and not has_surrogate(data):
+        return data.encode()
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise refuse("data", data, "bytes, or text without lone surrogates")
+    return bytes(data)
 
 
 def _check_key(key: Any) -> None:

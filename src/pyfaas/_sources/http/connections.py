@@ -45,6 +45,7 @@ from pyfaas.doors import SocketTrigger, http
 from pyfaas.errors import ConfigurationError, ConnectionGone, PayloadTooLarge, PyfaasError, Throttled
 from pyfaas.functions import Function
 from pyfaas.resources import WebSocket
+from pyfaas.resources.handles import has_surrogate
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -161,8 +162,8 @@ class Connections:
             connection.put(None)
             return None
         data = arguments[1]
-        if not isinstance(data, (str, bytes)):
-            raise ConfigurationError(f"data={data!r}"[:100] + ": must be text or bytes")
+        if not isinstance(data, (str, bytes)) or (isinstance(data, str) and has_surrogate(data)):
+            raise ConfigurationError(f"data={data!r}"[:100] + ": must be text without lone surrogates, or bytes")
         if len(data if isinstance(data, bytes) else data.encode()) > limits.SOCKET_MESSAGE_BYTES:
             raise PayloadTooLarge(f"the message is too large: at most {limits.SOCKET_MESSAGE_BYTES:,} bytes")
         connection.put(data)
@@ -204,6 +205,7 @@ class Connections:
         self, house: House, find: Callable[[], Api], connection: Connection, receive: Receive
     ) -> tuple[int, str]:
         """Do what messages ask for, until the client goes; give the code and the reason with which it did."""
+        answers: list[str | bytes | None]
         while True:
             message = await receive()
             if message["type"] == "websocket.disconnect":
@@ -212,15 +214,15 @@ class Connections:
             data = message["bytes"] if text is None else text
             connection.active_at = house.outbox.wall()
             if len(data) > limits.SOCKET_MESSAGE_BYTES:
-                connection.put(refusal(connection.client, "Message too long", request_id_text(new_id())))
-                connection.put(None)
-                continue
-            answer = await _answer(house, find(), connection.client, data)
-            if answer is not None:
-                try:
-                    connection.put(answer)
-                except PyfaasError as error:  # it has gone meanwhile, or does not read
-                    _log.warning("%s: an answer was dropped: %s", connection.handle, error)
+                answers = [refusal(connection.client, "Message too long", request_id_text(new_id())), None]
+            else:
+                answer = await _answer(house, find(), connection.client, data)
+                answers = [] if answer is None else [answer]
+            try:
+                for one in answers:
+                    connection.put(one)
+            except PyfaasError as error:  # it has gone meanwhile, or does not read
+                _log.warning("%s: an answer was dropped: %s", connection.handle, error)
 
 
 async def _admitted(house: House, api: Api, client: Client) -> Response | tuple[Client, dict[str, Any]]:
