@@ -10,7 +10,9 @@ this needs pyfaas once it is installed, nor an extension of SQLite.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyfaas.errors import ConfigurationError
@@ -43,6 +45,19 @@ def changes_of(table: str) -> str:
     return quoted(f"pyfaas_change_{table}")
 
 
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Do all of it, or nothing, with nobody else writing meanwhile. Raises sqlite3.Error."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
 def install(connection: sqlite3.Connection, table: str) -> Layout | None:
     """
     See that each change of a table is caught; None where there is no such table.
@@ -53,32 +68,18 @@ def install(connection: sqlite3.Connection, table: str) -> Layout | None:
     found = _current(connection, table)
     if found is not None:
         return found
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        made = _make(connection, table)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return made
+    with transaction(connection):
+        return _make(connection, table)
 
 
 def remove(connection: sqlite3.Connection, table: str) -> None:
     """Catch no more changes of a table, and forget those that were caught. Raises sqlite3.Error."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         for name in _triggers(table):
             connection.execute(f"DROP TRIGGER IF EXISTS {quoted(name)}")
         connection.execute(f"DROP TABLE IF EXISTS {changes_of(table)}")
         if _exists(connection, "pyfaas_layout"):
-            connection.execute('DELETE FROM pyfaas_layout WHERE "table" = ?', (table,))
-            connection.execute('DELETE FROM pyfaas_reader WHERE "table" = ?', (table,))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+            _forget_readers(connection, table)
 
 
 def layouts(connection: sqlite3.Connection, table: str) -> dict[int, Layout]:
@@ -87,6 +88,12 @@ def layouts(connection: sqlite3.Connection, table: str) -> dict[int, Layout]:
         'SELECT number, columns, keys, identity FROM pyfaas_layout WHERE "table" = ?', (table,)
     ).fetchall()
     return {row[0]: Layout(row[0], json.loads(row[1]), json.loads(row[2]), row[3]) for row in rows}
+
+
+def _forget_readers(connection: sqlite3.Connection, table: str) -> None:
+    """Forget who has read how far of a table's changes, and by which layouts those were to be read."""
+    connection.execute('DELETE FROM pyfaas_layout WHERE "table" = ?', (table,))
+    connection.execute('DELETE FROM pyfaas_reader WHERE "table" = ?', (table,))
 
 
 def _exists(connection: sqlite3.Connection, name: str) -> bool:
@@ -149,8 +156,7 @@ def _make(connection: sqlite3.Connection, table: str) -> Layout | None:
         'position INTEGER NOT NULL, PRIMARY KEY ("table", reader)) WITHOUT ROWID'
     )
     if not _exists(connection, f"pyfaas_change_{table}"):
-        connection.execute('DELETE FROM pyfaas_layout WHERE "table" = ?', (table,))  # numbers would begin anew
-        connection.execute('DELETE FROM pyfaas_reader WHERE "table" = ?', (table,))
+        _forget_readers(connection, table)  # numbers begin anew
         connection.execute(
             f"CREATE TABLE {changes_of(table)} (id INTEGER PRIMARY KEY AUTOINCREMENT, layout INTEGER NOT NULL, "
             "kind TEXT NOT NULL, at REAL NOT NULL)"

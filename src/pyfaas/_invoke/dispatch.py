@@ -62,8 +62,7 @@ class Source:
     ``tickets``: what it waits for, as those name it who ``touch``; ``due_at``: when to look, in the store's time;
     ``running``: how many of its runs have begun and not ended; ``served``: whether it is looked at; ``descriptor``:
     when it is readable, the source is to ``read`` it and be looked at; -1 without one. ``is_outside``: what it has to
-    do comes from elsewhere than the store; ``is_behind``: it has seen something that is not done yet. ``begun``,
-    ``ended``: how often it was looked at.
+    do comes from elsewhere than the store; ``is_behind``: it has seen something that is not done yet.
     """
 
     tickets: tuple[Ticket, ...] = ()
@@ -74,8 +73,6 @@ class Source:
     descriptor: int = -1
     is_outside: bool = False
     is_behind: bool = False
-    begun: int = 0
-    ended: int = 0
 
     async def look(self, runs: int) -> list[Run]:
         """Begin what is due, at most so many runs; set ``due_at``. Raises StoreUnavailable."""
@@ -83,11 +80,11 @@ class Source:
 
     def ask(self) -> int:
         """Ask for a look that misses nothing, of one that is fed from elsewhere; the number of that question."""
-        return self.begun
+        raise NotImplementedError
 
     def is_answered(self, question: int) -> bool:
         """Tell whether such a look has begun since, and is over."""
-        return self.ended > question
+        raise NotImplementedError
 
     def read(self) -> None:
         """Read the descriptor, and set ``due_at``."""
@@ -374,7 +371,6 @@ class Dispatch:
 
     async def _look(self, source: Source, share: int, group: Any) -> None:
         self._looking = True
-        source.begun += 1
         try:
             runs = await source.look(share)
         except StoreUnavailable as error:
@@ -387,7 +383,6 @@ class Dispatch:
             return
         finally:
             self._looking = False
-            source.ended = source.begun
         if not source.served:  # it was left in the middle of that
             self._let_go(source)
         if runs and not self._runs:

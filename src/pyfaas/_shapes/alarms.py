@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from pyfaas._shapes import arn, moment
@@ -95,5 +94,4 @@ def _state(state: State) -> dict[str, Any]:
 
 
 def _moment(at: float) -> str:
-    found = datetime.fromtimestamp(at, timezone.utc)
-    return f"{found:%Y-%m-%dT%H:%M:%S}.{found.microsecond // 1000:03}+0000"
+    return f"{moment(at)[:-1]}+0000"

@@ -90,17 +90,16 @@ class Changes:
         """Say that all up to this one is in our store. Raises HostError."""
         with self._telling():
             connection = self._current_connection()
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(
-                'INSERT OR REPLACE INTO pyfaas_reader ("table", reader, position) VALUES (?, ?, ?)',
-                (self._table, self._reader, number),
-            )
-            connection.execute(
-                f"DELETE FROM {_capture.changes_of(self._table)} "  # noqa: S608 - it is quoted
-                'WHERE id <= (SELECT min(position) FROM pyfaas_reader WHERE "table" = ?)',
-                (self._table,),
-            )
-            connection.execute("COMMIT")
+            with _capture.transaction(connection):
+                connection.execute(
+                    'INSERT OR REPLACE INTO pyfaas_reader ("table", reader, position) VALUES (?, ?, ?)',
+                    (self._table, self._reader, number),
+                )
+                connection.execute(
+                    f"DELETE FROM {_capture.changes_of(self._table)} "  # noqa: S608 - it is quoted
+                    'WHERE id <= (SELECT min(position) FROM pyfaas_reader WHERE "table" = ?)',
+                    (self._table,),
+                )
 
     def close(self) -> None:
         """Let go of the database."""
@@ -146,12 +145,12 @@ class Changes:
     def _current(self) -> _capture.Layout | None:
         """Give the table's layout; where the schema has changed, see that its changes are still caught."""
         connection = self._current_connection()
-        schema = connection.execute("PRAGMA schema_version").fetchone()[0]
-        if schema != self._schema:
+        # The version from before we looked: a column that comes while we do is not passed over.
+        while (schema := connection.execute("PRAGMA schema_version").fetchone()[0]) != self._schema:
             if _capture.install(connection, self._table) is None:
                 return None
             self._layouts = _capture.layouts(connection, self._table)
-            self._schema = connection.execute("PRAGMA schema_version").fetchone()[0]
+            self._schema = schema
         return self._layouts[max(self._layouts)]
 
     def _begin(self) -> int:

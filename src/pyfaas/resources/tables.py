@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pyfaas import _port, limits
+from pyfaas import _capture, _port, limits
 from pyfaas._capture import quoted
 from pyfaas.errors import ConfigurationError, HostError
 from pyfaas.options import a_path, one_of, refuse, seconds
@@ -45,16 +45,18 @@ class Table(Recorded):
         Raises ConfigurationError where there is no such table, or it cannot be watched, and HostError where the
         database cannot be opened or written to.
         """
-        import sqlite3
+        return self._open(script, options)[0]
 
-        from pyfaas import _capture
+    def _open(self, script: str, options: dict[str, Any]) -> tuple[sqlite3.Connection, _capture.Layout]:
+        import sqlite3
 
         options.setdefault("timeout", limits.TABLE_LOCK_SECONDS)
         try:
             first = sqlite3.connect(self.database, isolation_level=None, timeout=options["timeout"])
             try:
                 first.executescript(script)
-                if _capture.install(first, self.table) is None:
+                layout = _capture.install(first, self.table)
+                if layout is None:
                     raise ConfigurationError(f"{self!r}: {self.database!r} has no such table; make it by script=")
             finally:
                 first.close()
@@ -62,7 +64,7 @@ class Table(Recorded):
             connection.execute("PRAGMA recursive_triggers=ON")
         except sqlite3.Error as error:
             raise HostError(f"{self!r}: {self.database!r}: {error}") from error
-        return connection
+        return connection, layout
 
     def put(self, item: Mapping[str, Any]) -> None:
         """
@@ -131,12 +133,9 @@ class Table(Recorded):
         """Do something with the rows, in a transaction of its own."""
         import sqlite3
 
-        from pyfaas import _capture
-
-        connection = self.connect(isolation_level=None)
+        connection, layout = self._open("", {"isolation_level": None})
         try:
-            layout = _capture.install(connection, self.table)
-            return do(connection, [] if layout is None else layout.keys)
+            return do(connection, layout.keys)
         except sqlite3.Error as error:
             raise HostError(f"{self!r}: {self.database!r}: {error}") from error
         finally:
@@ -149,8 +148,6 @@ class Table(Recorded):
         SQLite drops no column that a trigger names: do this before, and ``connect`` again after it. Raises HostError.
         """
         import sqlite3
-
-        from pyfaas import _capture
 
         try:
             connection = sqlite3.connect(self.database, isolation_level=None, timeout=limits.TABLE_LOCK_SECONDS)
