@@ -336,7 +336,9 @@ class TestCancellation:
                 try:
                     anyio.run(main, delay, backend=backend)
                 except BaseException as error:
-                    assert "KeyboardInterrupt" in repr(error)  # noqa: PT017 - trio may raise it within a group
+                    # Trio may raise it within a group; and where it strikes between two lines of a task group's own
+                    # exit, which anyio does not keep it from, trio gives up its whole loop.
+                    assert "KeyboardInterrupt" in repr(error) or isinstance(error, trio.TrioInternalError)  # noqa: PT017
                     struck += 1
                 assert_settled(runtime, 3.0)
                 assert runtime.invoke(handlers.echo, 5) == 5
