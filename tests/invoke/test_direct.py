@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import handlers
-from pyfaas import Function, HandlerFailed, InvalidEvent, PayloadTooLarge, Runtime, TimedOut, function, limits
+from pyfaas import Function, HandlerFailed, InvalidEvent, Outcome, PayloadTooLarge, Runtime, TimedOut, function, limits
 from pyfaas._invoke.ids import new_id
+from pyfaas._pool import rounds
 from support import is_alive, reach, wait_until
 
 values = st.recursive(
@@ -136,6 +139,29 @@ def test_a_time_out_takes_everything_that_the_handler_started(session_runtime: R
     family = tree(sandbox.pid)
     caller.join(20)
     wait_until(lambda: not any(map(is_alive, family)))
+
+
+@pytest.mark.anyio
+async def test_a_caller_that_comes_back_long_after_the_time_out_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watch takes a call whose loop is busy for forsaken, and closes what is left of its sandbox."""
+    monkeypatch.setattr(rounds, "FORSAKEN_SECONDS", 0.05)
+    snooze: Function[float, None] = function(timeout=0.1)(time.sleep)
+    outcomes: list[Outcome] = []
+    async with Runtime() as runtime:
+        runtime.try_invoke(snooze, 0)
+
+        async def call() -> None:
+            outcomes.append(await runtime.atry_invoke(snooze, 60))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            while not runtime.statistics().in_flight:
+                await anyio.lowlevel.checkpoint()
+            (sandbox,) = runtime._pool.running
+            wait_until(lambda: not sandbox.is_open)  # and nothing else runs in this loop meanwhile
+        assert isinstance(outcomes[0].error, TimedOut)
+        assert await runtime.ainvoke(snooze, 0) is None
+        assert runtime.statistics().live == 1
 
 
 def test_a_call_in_a_thread_that_ends_leaves_the_sandbox_alive(runtime: Runtime) -> None:

@@ -375,15 +375,16 @@ class Sandbox:
         """
         Read the tail of what the call at hand wrote, up to where the worker says that it ended (None: it died).
 
-        The position is the worker's word, so it bounds what is read, and nothing else.
+        The position is the worker's word, so it bounds what is read, and nothing else. A call that comes back long
+        after its deadline finds it closed: the watch did not wait.
         """
-        if end is None:
-            end = min(os.fstat(self.log).st_size, self.log_at + 16 * limits.LOG_BYTES)
-        begin, self.log_at = self.log_at, end
-        begin = max(begin, end - 2 * limits.LOG_TAIL_BYTES)
-        if end <= begin:
-            return b""
         try:
+            if end is None:
+                end = min(os.fstat(self.log).st_size, self.log_at + 16 * limits.LOG_BYTES)
+            begin, self.log_at = self.log_at, end
+            begin = max(begin, end - 2 * limits.LOG_TAIL_BYTES)
+            if end <= begin:
+                return b""
             return os.pread(self.log, end - begin, begin).replace(b"\0", b"")
         except (OSError, OverflowError):
             return b""
