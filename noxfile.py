@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 DEMO = "docs/examples/stdlib_census.py"
 MAILROOM = "docs/examples/mailroom.py"
+SHOP = "docs/examples/shop"
 
 # Whoever set these meant another interpreter, or another place to install to.
 for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "PIP_USER", "PIP_TARGET", "PIP_PREFIX"):
@@ -218,6 +219,13 @@ def demo(session: nox.Session) -> None:
 def mailroom(session: nox.Session) -> None:
     install(session)
     session.run("python", MAILROOM, *session.posargs)
+
+
+@nox.session
+def shop(session: nox.Session) -> None:
+    install(session, "shop", project=False)
+    session.install("--editable", ".[http,files]")
+    session.run("python", SHOP, *session.posargs)
 
 
 @nox.session

@@ -22,6 +22,7 @@ import email
 import email.policy
 import gzip
 import json
+import logging
 import mailbox
 import os
 import random
@@ -97,6 +98,7 @@ def archive(event: dict) -> None:
 
 def work() -> None:
     """Take over where the last host was killed: put what is new into the queue, and run until all is done."""
+    logging.basicConfig(filename=PLACE / "mailroom.log")  # why parsing failed, which would go to the screen else
     with Runtime(store=PLACE / "mailroom.db", keep_alive=60) as runtime:
         feed()
         while runtime.backlog().keys() - {"queue/unreadable"}:

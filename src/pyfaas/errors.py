@@ -39,7 +39,7 @@ from typing import Any
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Show control characters as escapes: the text may come from a sandbox, and a terminal may read it."""
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
@@ -137,13 +137,13 @@ class FunctionError(PyfaasError):
         self.request_id = request_id
         self.remote_traceback = remote_traceback
         if remote_traceback and sys.version_info >= (3, 11):
-            self.add_note(f"In the sandbox:\n{_printable(remote_traceback)}")
+            self.add_note(f"In the sandbox:\n{printable(remote_traceback)}")
 
     def __str__(self) -> str:
         text = f"{self.error_type}: {self.message}"
         if self.remote_traceback and sys.version_info < (3, 11):
             text += f"\nIn the sandbox:\n{self.remote_traceback}"
-        return _printable(text)
+        return printable(text)
 
     def to_lambda(self) -> dict[str, Any]:
         """Give the very JSON object that AWS Lambda answers for this failure."""

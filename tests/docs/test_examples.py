@@ -14,6 +14,7 @@ from support import SOURCE
 CENSUS = Path(__file__).parents[2] / "docs" / "examples" / "stdlib_census.py"
 
 MAILROOM = CENSUS.with_name("mailroom.py")
+SHOP = CENSUS.with_name("shop")
 
 FILES = {
     b"good.py": b"def f(a):\n    return 1 if a and a > 2 else 2\n\n\nclass C:\n    def g(self): ...\n",
@@ -90,3 +91,25 @@ def test_the_mailroom_accounts_for_every_message(count: int, killed_at: str, tmp
     assert f"archived {count - 3:,} each as it came: yes" in lines
     assert "lost 0" in lines
     assert lines[-1] == "every message is accounted for"
+
+
+def test_the_shop_accounts_for_every_order(tmp_path: Path) -> None:
+    """The whole sale, with its kills, is a session of its own: `nox -s shop`."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", str(SHOP), "50", "4"],
+        env={**os.environ, "PYTHONPATH": str(SOURCE), "SHOP": str(tmp_path), "SHOP_KILLED": "no"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
+    assert ran.stderr == ""
+    lines = [" ".join(line.split()) for line in ran.stdout.splitlines()]
+    assert any(line.startswith("200 orders in ") and "196 x 202, 2 x 400, 2 x 403" in line for line in lines)
+    assert "mails 196" in lines
+    assert "charged twice 0" in lines
+    assert "thumbnails 20 and 2 put aside" in lines
+    assert any(line.startswith("on Lambda, ") for line in lines)
+    assert lines[-1] == "every order is accounted for"

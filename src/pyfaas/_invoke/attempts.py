@@ -20,7 +20,7 @@ from pyfaas._invoke import retries
 from pyfaas._invoke.destinations import SUCCESS, End, request_id_of, telling
 from pyfaas._invoke.direct import run
 from pyfaas._invoke.dispatch import LEASE_SECONDS, Run, Source, claim, next_due
-from pyfaas._invoke.ending import Ending
+from pyfaas._invoke.ending import Ending, tell
 from pyfaas._invoke.ids import new_id
 from pyfaas._invoke.outbox import Outbox
 from pyfaas._invoke.retries import Again, Over
@@ -29,7 +29,7 @@ from pyfaas._stores import queue, submissions
 from pyfaas._stores.database import Database, Transaction
 from pyfaas._stores.queue import Leased, Message, Queue
 from pyfaas._waits import run_async
-from pyfaas.errors import PayloadMismatch, PyfaasError, tell_of
+from pyfaas.errors import FunctionError, PayloadMismatch, PyfaasError, tell_of
 from pyfaas.functions import Function
 
 if TYPE_CHECKING:
@@ -60,10 +60,17 @@ class House(NamedTuple):
         tenant: str | None = None,
         request_id: bytes | None = None,
         hops: int = 0,
+        expects: Callable[[FunctionError], bool] | None = None,
     ) -> Ending:
-        """Invoke a function with an event that was accepted. Raises what refuses it."""
+        """
+        Invoke a function with an event that was accepted. Raises what refuses it.
+
+        It is told to the log how that ended; errors that the source ``expects`` are nobody's fault.
+        """
         shelf, begun = self.shelf_of(function, tenant), (None, request_id or new_id(), None)
-        return await run_async(run(self.pool, shelf, payload, bare=False, begun=begun, hops=hops))
+        ending = await run_async(run(self.pool, shelf, payload, bare=False, begun=begun, hops=hops))
+        tell(function.name, ending, expects)
+        return ending
 
 
 class Attempts(Source):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pyfaas._records import Facts, Outcome
-from pyfaas._telemetry.logs import compose_log
+from pyfaas._telemetry.logs import compose_log, indented
 from pyfaas.errors import FunctionError, InternalError, InvokeError
+
+_log = logging.getLogger("pyfaas.function")
 
 
 class Ending(NamedTuple):
@@ -36,3 +40,13 @@ def outcome_of(ending: Ending | BaseException) -> Outcome:
     if ending.facts is None:
         raise InternalError("an ending without facts")
     return Outcome(ending.value, ending.payload, ending.error, ending.facts, compose_log)
+
+
+def tell(name: str, ending: Ending, expects: Callable[[FunctionError], bool] | None = None) -> None:
+    """Log what became of an event that nobody waits for: why it failed; to those who want it all (INFO), all of it."""
+    error = ending.error
+    if error is not None and not (expects is not None and expects(error)):
+        text = f"{error.error_type}: {error.message}\n{error.remote_traceback}".rstrip()
+        _log.warning("%r failed, request %s: %s", name, error.request_id, indented(text))
+    if _log.isEnabledFor(logging.INFO):
+        _log.info("%r ran: %s", name, indented(outcome_of(ending).log.rstrip()))

@@ -15,7 +15,7 @@ import sys
 from pyfaas import limits
 from pyfaas._records import Facts, Report
 from pyfaas.context import REGION
-from pyfaas.errors import FunctionError, PyfaasError
+from pyfaas.errors import FunctionError, PyfaasError, printable
 
 
 def _runtime_version() -> tuple[str, str]:
@@ -70,3 +70,8 @@ def compose_log(facts: Facts, report: Report, error: PyfaasError | None) -> str:
     )
     tail = text.encode()[-limits.LOG_TAIL_BYTES :]
     return tail.decode("utf-8", "ignore")
+
+
+def indented(text: str) -> str:
+    """Make text of a sandbox fit for a log of the host, where it can begin no line of its own."""
+    return printable(text).replace("\n", "\n    ")

@@ -56,6 +56,10 @@ class Door(NamedTuple):
     gate: Gate
     enabled: bool
 
+    def expects(self, error: FunctionError) -> bool:
+        """Tell whether it is an error whose message clients may read."""
+        return any(error.error_type == name for name, _ in self.trigger.errors)
+
 
 class Open(NamedTuple):
     """What an application needs of its runtime, as it is now."""
@@ -189,7 +193,7 @@ async def _response(house: House, door: Door, request: Request, parameters: dict
     if len(payload) > limits.REQUEST_BYTES:
         return answers.TOO_LARGE
     try:
-        ending = await house.run(door.function, payload)
+        ending = await house.run(door.function, payload, expects=door.expects)
     except PyfaasError as error:
         _log.warning("%s %s: %s", request.method, request.path, error)
         return answers.of_error(version, error)
@@ -199,9 +203,8 @@ async def _response(house: House, door: Door, request: Request, parameters: dict
 
 
 def _of_failure(door: Door, error: FunctionError) -> Response:
-    status = dict(door.trigger.errors).get(error.error_type)
-    if status is not None:
-        return answers.told(status, error.message)
+    if door.expects(error):
+        return answers.told(dict(door.trigger.errors)[error.error_type], error.message)
     return answers.of_error(door.trigger.payload, error)
 
 

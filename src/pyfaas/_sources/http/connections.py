@@ -243,7 +243,6 @@ async def _admitted(house: House, api: Api, client: Client) -> Response | tuple[
         _log.warning("%s: %s", api.handle, error)
         return told(429 if isinstance(error, Throttled) else 503, BUSY)
     if ending.error is not None:
-        _log.warning("%s: $connect failed: %s", api.handle, ending.error)
         return told(502, FAULTY)
     value = ending.value if isinstance(ending.value, dict) else {}
     status = value.get("statusCode")
@@ -276,7 +275,6 @@ async def _answer(house: House, api: Api, client: Client, data: str | bytes) -> 
         _log.warning("%s: %s", api.handle, error)
         return refusal(client, "Too Many Requests" if isinstance(error, Throttled) else BUSY, request_id)
     if ending.error is not None:
-        _log.warning("%s: %r failed: %s", api.handle, listener.function.name, ending.error)
         return refusal(client, FAULTY, request_id)
     value = ending.value if isinstance(ending.value, dict) else {}
     body = value.get("body")

@@ -89,7 +89,7 @@ async def _ask(house: House, edge: Edge, request: Request, response: Response | 
     try:
         ending = await house.run(edge.function, _compact(event).encode())
         if ending.error is not None:
-            raise ending.error
+            return FAULTY
         if response is None:
             return changed_request(request, ending.value)
         return changed_response(response, ending.value, body=edge.trigger.event == "origin-response")

@@ -65,9 +65,8 @@ class Gate:
             answer = await self._asked(house, authorizer, request, parameters, identity)
             found = authorizers.verdict(answer, authorizers.request_arn(request))
         except FunctionError as error:
-            if error.message == "Unauthorized":
+            if _is_refusal(error):
                 return UNAUTHORIZED
-            _log.warning("the authorizer %r failed: %s", authorizer.function.name, error)
             return answers.of_error(self._trigger.payload, error)
         except PyfaasError as error:
             return answers.of_error(self._trigger.payload, error)
@@ -98,7 +97,7 @@ class Gate:
             event = authorizers.request_event_1(request, key, parameters, self._route.path, identity)
         else:
             event = authorizers.request_event_2(request, key, parameters, identity)
-        ending = await house.run(authorizer.function, _compact(event).encode())
+        ending = await house.run(authorizer.function, _compact(event).encode(), expects=_is_refusal)
         if ending.error is not None:
             raise ending.error
         if authorizer.ttl:
@@ -135,3 +134,8 @@ def validator(schema: str) -> Callable[[bytes], bool]:
             return False
 
     return is_valid
+
+
+def _is_refusal(error: FunctionError) -> bool:
+    """Tell whether an authorizer says by it, as AWS's do, that it does not know who asks."""
+    return error.message == "Unauthorized"
