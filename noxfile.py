@@ -44,9 +44,10 @@ def find_pythons() -> dict[str, Path]:
 
 # ----------------------------------------------------------------------------------------------------- the plain script
 
+SIDE_BY_SIDE = ["-n", "2"]  # half of what a test does is waiting; `-n 0` for one process, to debug in
 VERBS = {
     "demo": ([], [], [DEMO]),
-    "test": (["--group", "tests"], ["pytest"], ["-m", "pytest"]),
+    "test": (["--group", "tests"], ["pytest", "xdist"], ["-m", "pytest", *SIDE_BY_SIDE]),
 }
 """What pip installs besides the project, the modules that must then be there, and what is run."""
 
@@ -163,7 +164,7 @@ def install(session: nox.Session, *groups: str, project: bool = True) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite, for every Python on this machine."""
     install(session, "tests")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *SIDE_BY_SIDE, *session.posargs)
 
 
 @nox.session
