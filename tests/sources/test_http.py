@@ -22,6 +22,7 @@ from pyfaas import ConfigurationError, Cors, Function, Runtime, function, http, 
 from pyfaas._sources.http import answers
 from pyfaas._sources.http.events import Request, body_text
 from pyfaas.testing import ManualClock
+from sources.serving import serving
 from support import SOURCE, wait_until
 
 Opened = Callable[..., httpx.AsyncClient]
@@ -504,16 +505,11 @@ def free_port() -> int:
 @pytest.fixture
 def served() -> Iterator[str]:
     """A server of the runtime's own, over real sockets."""
-    import uvicorn
-
-    with Runtime([door(http("ANY /{path+}")), door(http(), lambda _: "home", name="home")]) as runtime:
-        server = uvicorn.Server(uvicorn.Config(runtime.asgi, port=0, log_level="warning", lifespan="on"))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        wait_until(lambda: server.started)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+    with (
+        Runtime([door(http("ANY /{path+}")), door(http(), lambda _: "home", name="home")]) as runtime,
+        serving(runtime, lifespan="on") as port,
+    ):
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_a_real_client_is_served_over_real_sockets(served: str) -> None:
@@ -526,21 +522,16 @@ def test_a_real_client_is_served_over_real_sockets(served: str) -> None:
     assert base64.b64decode(json.loads(done.stdout)["body"]) == b"a=1"
 
 
-def test_requests_run_side_by_side(tmp_path: Path) -> None:
-    import uvicorn
-
+def test_requests_run_side_by_side() -> None:
     def meet(event: Any) -> str:
         time.sleep(0.3)
         return "met"
 
-    with Runtime([door(http(), meet)]) as runtime:
-        server = uvicorn.Server(uvicorn.Config(runtime.asgi, port=0, log_level="warning"))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        wait_until(lambda: server.started)
-        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    with Runtime([door(http(), meet)]) as runtime, serving(runtime) as port:
         told: list[str] = []
-        clients = [threading.Thread(target=lambda: told.append(httpx.get(url).text)) for _ in range(8)]
+        clients = [
+            threading.Thread(target=lambda: told.append(httpx.get(f"http://127.0.0.1:{port}").text)) for _ in range(8)
+        ]
         began = time.monotonic()
         for one in clients:
             one.start()
@@ -548,8 +539,6 @@ def test_requests_run_side_by_side(tmp_path: Path) -> None:
             one.join()
         assert told == ["met"] * 8
         assert time.monotonic() - began < 8 * 0.3
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.mark.parametrize("worker", ["asyncio", "trio"])
@@ -582,8 +571,6 @@ def _answers(port: int) -> bool:
 
 @pytest.mark.parametrize("when_gone", ["finish", "stop"])
 def test_an_invocation_goes_on_or_stops_when_its_client_is_gone(when_gone: str, tmp_path: Path) -> None:
-    import uvicorn
-
     from handlers import PLACE
 
     began, ended = str(tmp_path / "began"), str(tmp_path / "ended")
@@ -593,12 +580,8 @@ def test_an_invocation_goes_on_or_stops_when_its_client_is_gone(when_gone: str, 
         time.sleep(1)
         open(ended, "x").close()
 
-    with Runtime([door(http(when_gone=when_gone), slow, writes=[PLACE])]) as runtime:
-        server = uvicorn.Server(uvicorn.Config(runtime.asgi, port=0, log_level="warning"))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        wait_until(lambda: server.started)
-        with socket.create_connection(server.servers[0].sockets[0].getsockname()) as client:
+    with Runtime([door(http(when_gone=when_gone), slow, writes=[PLACE])]) as runtime, serving(runtime) as port:
+        with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             wait_until(lambda: Path(began).exists())
         if when_gone == "finish":
@@ -606,8 +589,6 @@ def test_an_invocation_goes_on_or_stops_when_its_client_is_gone(when_gone: str, 
         else:
             wait_until(lambda: runtime.statistics().in_flight == 0)
             assert not Path(ended).exists()
-        server.should_exit = True
-        thread.join()
 
 
 async def test_a_server_opens_the_runtime_and_closes_what_it_opened() -> None:

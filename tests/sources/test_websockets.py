@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from pyfaas import (
 )
 from pyfaas._sources.http.messages import route_of
 from pyfaas.testing import settle
+from sources.serving import serving as serving_http
 from sources.tools import events, recorder, wait_for
 from support import wait_until
 
@@ -52,17 +52,8 @@ def door(trigger: Any, do: Any = None, **options: Any) -> Function[Any, Any]:
 @contextlib.contextmanager
 def serving(runtime: Runtime) -> Iterator[str]:
     """Serve it over real sockets."""
-    import uvicorn
-
-    server = uvicorn.Server(uvicorn.Config(runtime.asgi, port=0, log_level="warning", ws="websockets-sansio"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_until(lambda: server.started)
-    try:
-        yield f"ws://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with serving_http(runtime, ws="websockets-sansio") as port:
+        yield f"ws://127.0.0.1:{port}"
 
 
 def told(client: ClientConnection) -> Any:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from pyfaas import limits
 from pyfaas._records import Facts, Outcome
 from pyfaas._telemetry.logs import compose_log, indented
 from pyfaas.errors import FunctionError, InternalError, InvokeError
@@ -46,7 +47,7 @@ def tell(name: str, ending: Ending, expects: Callable[[FunctionError], bool] | N
     """Log what became of an event that nobody waits for: why it failed; to those who want it all (INFO), all of it."""
     error = ending.error
     if error is not None and not (expects is not None and expects(error)):
-        text = f"{error.error_type}: {error.message}\n{error.remote_traceback}".rstrip()
-        _log.warning("%r failed, request %s: %s", name, error.request_id, indented(text))
+        text = f"{error.error_type}: {error.message}\n{error.remote_traceback}"[: limits.LOG_TAIL_BYTES]
+        _log.warning("%r failed, request %s: %s", name, error.request_id, indented(text.rstrip()))
     if _log.isEnabledFor(logging.INFO):
         _log.info("%r ran: %s", name, indented(outcome_of(ending).log.rstrip()))
