@@ -108,6 +108,29 @@ def test_what_happened_while_no_runtime_was_open_comes_with_the_next_one(
     assert told(got) == [("Created", "changed"), ("Created", "new"), ("Removed", "gone")]
 
 
+@pytest.mark.parametrize("count", [2_000, pytest.param(100_000, marks=pytest.mark.long)])
+def test_among_very_many_files_those_that_change_are_found(
+    count: int, uploads: Bucket, tmp_path: Path, got: Path
+) -> None:
+    for number in range(count):
+        if number % 1_000 == 0:
+            place(uploads, f"{number // 1_000:03d}").mkdir(parents=True)
+        place(uploads, f"{number // 1_000:03d}/{number:06d}").touch()
+    seen = recorder(got, trigger=uploads.objects(ALL))
+    last = f"{(count - 1) // 1_000:03d}/{count - 1:06d}"
+    with Runtime([seen], store=tmp_path / "app.db") as runtime:
+        settle(runtime, 60)
+        assert events(got) == []
+        place(uploads, "000/000007").write_text("changed")
+        settle(runtime, 60)
+        assert told(got) == [("Created", "000/000007")]
+    place(uploads, last).unlink()
+    place(uploads, "001/new").touch()
+    with Runtime([seen], store=tmp_path / "app.db") as runtime:
+        settle(runtime, 60)
+    assert told(got) == [("Created", "000/000007"), ("Created", "001/new"), ("Removed", last)]
+
+
 def test_triggers_pick_by_kind_prefix_and_suffix(uploads: Bucket, got: Path) -> None:
     picks = [uploads.objects(prefix="in/", suffix=".png"), uploads.objects("ObjectRemoved:Delete", name="gone")]
     with Runtime([recorder(got, trigger=picks)]) as runtime:

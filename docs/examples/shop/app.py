@@ -293,6 +293,7 @@ if __name__ == "__main__":
     else:
         os.nice(19)  # taking orders comes first
         prepare()
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         with Runtime(WORK, store=store, keep_alive=60):
             (PLACE / "working").touch()
             signal.pause()
