@@ -15,9 +15,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
@@ -87,23 +87,27 @@ def _application(kind: str, runtime: Runtime) -> tuple[Any, AbstractContextManag
     return Beside(elsewhere, runtime), pool
 
 
+@contextmanager
+def _serving(app: Any, **options: Any) -> Iterator[int]:
+    """Serve an application by uvicorn, in a thread, and give the port."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", **options))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join()
+
+
 def serve(kind: str, seconds: str) -> dict[str, float]:
     """Count requests a second, and their 99th percentile, of 32 clients that ask one thing after the other."""
     declared = function(name="hello", trigger=http("GET /hello/{name}"))(greet)
     with Runtime([declared]) as runtime:
         app, pool = _application(kind, runtime)
-        config = uvicorn.Config(app, port=0, log_level="error", lifespan="off", access_log=False, http="h11")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        while not server.started:
-            sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        with pool:
+        with _serving(app, lifespan="off", access_log=False, http="h11") as port, pool:
             command = [sys.executable, "-m", "benchmarks.doors_acts", "ask", str(port), seconds]
             found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        server.should_exit = True
-        thread.join()
     return json.loads(found)  # type: ignore[no-any-return]
 
 
@@ -216,14 +220,8 @@ def idle_sockets(count: str) -> dict[str, float]:
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with Runtime([hear]) as runtime:
-        config = uvicorn.Config(runtime.asgi, port=0, log_level="error", lifespan="on", ws_per_message_deflate=False)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        while not server.started:
-            sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
+    options = {"lifespan": "on", "ws_per_message_deflate": False}
+    with Runtime([hear]) as runtime, _serving(runtime.asgi, **options) as port:
         before = psutil.Process().memory_info().rss
         command = [sys.executable, "-m", "benchmarks.doors_acts", "connect", str(port), count]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as clients:
@@ -234,8 +232,6 @@ def idle_sockets(count: str) -> dict[str, float]:
             sleep(10)
             taken = time.process_time() - began
             clients.communicate(b"")
-        server.should_exit = True
-        thread.join()
     return {"bytes": each, "seconds": taken}
 
 

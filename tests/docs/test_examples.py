@@ -33,6 +33,25 @@ MISCHIEF = {
 }
 
 
+def run_example(program: Path, *arguments: str, timeout: float = 180, **environment: str) -> list[str]:
+    """Run an example, which must end well and warn of nothing, and give the lines that it prints."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", str(program), *arguments],
+        env={**os.environ, "PYTHONPATH": str(SOURCE), **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
+    assert ran.stderr == ""
+    return ran.stdout.splitlines()
+
+
+def without_columns(printed: list[str]) -> list[str]:
+    return [" ".join(line.split()) for line in printed]
+
+
 def test_the_census_counts_what_parses_names_what_does_not_and_outlives_the_four(tmp_path: Path) -> None:
     files = dict(FILES)
     if sys.platform == "linux":
@@ -40,18 +59,9 @@ def test_the_census_counts_what_parses_names_what_does_not_and_outlives_the_four
     for name, content in files.items():
         (tmp_path / os.fsdecode(name)).write_bytes(content)
 
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", str(CENSUS), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONIOENCODING": "ascii"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    printed = run_example(CENSUS, str(tmp_path), timeout=120, PYTHONIOENCODING="ascii")
 
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stderr == ""
-    lines = [" ".join(line.split()) for line in ran.stdout.splitlines()]
+    lines = without_columns(printed)
     assert any(f"{len(files)} of {len(files)} files" in line for line in lines)
     assert "2 files 6 lines 1 classes 2 functions mean complexity 2.00" in lines
     assert "3 f good.py:1" in lines
@@ -62,7 +72,7 @@ def test_the_census_counts_what_parses_names_what_does_not_and_outlives_the_four
         assert got in lines
     assert sum("nothing of it alive" in line for line in lines) == len(MISCHIEF)
     assert any(line.startswith("daemon: process") for line in lines)
-    assert max(map(len, ran.stdout.splitlines())) <= 100
+    assert max(map(len, printed)) <= 100
 
 
 @pytest.mark.parametrize(
@@ -71,23 +81,9 @@ def test_the_census_counts_what_parses_names_what_does_not_and_outlives_the_four
 )
 def test_the_mailroom_accounts_for_every_message(count: int, killed_at: str, tmp_path: Path) -> None:
     """Of a host that is killed the leases take half a minute to end: that is for the longer form."""
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", str(MAILROOM), str(count)],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(SOURCE),
-            "MAILROOM": str(tmp_path),
-            "MAILROOM_KILLED_AT": killed_at,
-        },
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    printed = run_example(MAILROOM, str(count), MAILROOM=str(tmp_path), MAILROOM_KILLED_AT=killed_at)
 
-    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
-    assert ran.stderr == ""
-    lines = [" ".join(line.split()) for line in ran.stdout.splitlines()]
+    lines = without_columns(printed)
     assert f"archived {count - 3:,} each as it came: yes" in lines
     assert "lost 0" in lines
     assert lines[-1] == "every message is accounted for"
@@ -95,18 +91,9 @@ def test_the_mailroom_accounts_for_every_message(count: int, killed_at: str, tmp
 
 def test_the_shop_accounts_for_every_order(tmp_path: Path) -> None:
     """The whole sale, with its kills, is a session of its own: `nox -s shop`."""
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", str(SHOP), "50", "4"],
-        env={**os.environ, "PYTHONPATH": str(SOURCE), "SHOP": str(tmp_path), "SHOP_KILLED": "no"},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    printed = run_example(SHOP, "50", "4", SHOP=str(tmp_path), SHOP_KILLED="no")
 
-    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
-    assert ran.stderr == ""
-    lines = [" ".join(line.split()) for line in ran.stdout.splitlines()]
+    lines = without_columns(printed)
     assert any(line.startswith("200 orders in ") and "196 x 202, 2 x 400, 2 x 403" in line for line in lines)
     assert "mails 196" in lines
     assert "charged twice 0" in lines

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import threading
 import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,24 +52,6 @@ def ask(port: int) -> None:
             assert client.post("/honest", content=BODY, headers={"content-type": "text/plain"}).text == "well"
 
 
-def all_at_once(port: int, *clients: Callable[[int], None]) -> None:
-    failed: list[BaseException] = []
-
-    def run(client: Callable[[int], None]) -> None:
-        try:
-            client(port)
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=run, args=[client]) for client in clients]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
-
-
 def test_slow_ones_are_waited_for_cut_ones_have_no_event_and_deaf_ones_hold_no_sandbox(got: Path) -> None:
     where = str(got)
 
@@ -81,10 +62,13 @@ def test_slow_ones_are_waited_for_cut_ones_have_no_event_and_deaf_ones_hold_no_s
     answer = function(name="answer", trigger=http("POST /{path+}"), timeout=10, writes=[PLACE])(handler)
     with Runtime([answer]) as runtime, serving(runtime) as port, contextlib.ExitStack() as deaf:
         for _ in range(6):
-            client = deaf.enter_context(socket.create_connection(("127.0.0.1", port)))
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.sendall(head("/deaf") + BODY)
-        all_at_once(port, *[drip, hang_up, ask] * 6)
+            one_deaf = deaf.enter_context(socket.create_connection(("127.0.0.1", port)))
+            one_deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one_deaf.sendall(head("/deaf") + BODY)
+        clients = [drip, hang_up, ask] * 6
+        with ThreadPoolExecutor(len(clients)) as threads:
+            for one in [threads.submit(client, port) for client in clients]:
+                one.result()
         wait_until(lambda: events(got).count("/deaf") == 6)
         wait_until(lambda: runtime.statistics().in_flight == 0)
         assert {path: events(got).count(path) for path in events(got)} == {"/deaf": 6, "/dripped": 6, "/honest": 60}

@@ -60,12 +60,12 @@ class House(NamedTuple):
         tenant: str | None = None,
         request_id: bytes | None = None,
         hops: int = 0,
-        expects: Callable[[FunctionError], bool] | None = None,
+        expects: Callable[[FunctionError], object] | None = None,
     ) -> Ending:
         """
         Invoke a function with an event that was accepted. Raises what refuses it.
 
-        It is told to the log how that ended; errors that the source ``expects`` are nobody's fault.
+        It is told to the log how that ended; errors for which ``expects`` gives anything true are nobody's fault.
         """
         shelf, begun = self.shelf_of(function, tenant), (None, request_id or new_id(), None)
         ending = await run_async(run(self.pool, shelf, payload, bare=False, begun=begun, hops=hops))

@@ -43,10 +43,10 @@ def outcome_of(ending: Ending | BaseException) -> Outcome:
     return Outcome(ending.value, ending.payload, ending.error, ending.facts, compose_log)
 
 
-def tell(name: str, ending: Ending, expects: Callable[[FunctionError], bool] | None = None) -> None:
+def tell(name: str, ending: Ending, expects: Callable[[FunctionError], object] | None = None) -> None:
     """Log what became of an event that nobody waits for: why it failed; to those who want it all (INFO), all of it."""
     error = ending.error
-    if error is not None and not (expects is not None and expects(error)):
+    if error is not None and not (expects and expects(error)):
         text = f"{error.error_type}: {error.message}\n{error.remote_traceback}"[: limits.LOG_TAIL_BYTES]
         _log.warning("%r failed, request %s: %s", name, error.request_id, indented(text.rstrip()))
     if _log.isEnabledFor(logging.INFO):

@@ -56,9 +56,9 @@ class Door(NamedTuple):
     gate: Gate
     enabled: bool
 
-    def expects(self, error: FunctionError) -> bool:
-        """Tell whether it is an error whose message clients may read."""
-        return any(error.error_type == name for name, _ in self.trigger.errors)
+    def status_of(self, error: FunctionError) -> int | None:
+        """Give the status of an error whose message clients may read; None for others."""
+        return dict(self.trigger.errors).get(error.error_type)
 
 
 class Open(NamedTuple):
@@ -193,7 +193,7 @@ async def _response(house: House, door: Door, request: Request, parameters: dict
     if len(payload) > limits.REQUEST_BYTES:
         return answers.TOO_LARGE
     try:
-        ending = await house.run(door.function, payload, expects=door.expects)
+        ending = await house.run(door.function, payload, expects=door.status_of)
     except PyfaasError as error:
         _log.warning("%s %s: %s", request.method, request.path, error)
         return answers.of_error(version, error)
@@ -203,8 +203,9 @@ async def _response(house: House, door: Door, request: Request, parameters: dict
 
 
 def _of_failure(door: Door, error: FunctionError) -> Response:
-    if door.expects(error):
-        return answers.told(dict(door.trigger.errors)[error.error_type], error.message)
+    status = door.status_of(error)
+    if status is not None:
+        return answers.told(status, error.message)
     return answers.of_error(door.trigger.payload, error)
 
 
