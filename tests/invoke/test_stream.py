@@ -287,12 +287,12 @@ def test_every_event_has_a_time_out_of_its_own(session_runtime: Runtime) -> None
 
 
 def test_a_slow_consumer_is_no_reason_for_a_time_out(session_runtime: Runtime) -> None:
-    quick: Function[Any, Any] = function(timeout=0.1)(lambda event: event)
+    quick: Function[Any, Any] = function(timeout=0.4)(lambda event: event)
     stream = session_runtime.try_map(quick, range(200))
     seen = []
     for number, outcome in enumerate(stream):
         if number in (0, 3, 100):
-            time.sleep(0.3)
+            time.sleep(0.5)
         seen.append(outcome.ok)
     assert seen == [True] * 200
 
