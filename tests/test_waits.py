@@ -14,6 +14,7 @@ import anyio.to_thread
 import pytest
 
 from pyfaas import InvokeError
+from pyfaas._loops import in_event_loop
 from pyfaas._waits import (
     AnyReadable,
     Channel,
@@ -22,7 +23,6 @@ from pyfaas._waits import (
     Transmit,
     Trip,
     Turn,
-    in_event_loop,
     run_async,
     run_blocking,
 )

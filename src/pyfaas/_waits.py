@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
+from pyfaas import _loops as loops
 from pyfaas._descriptors import receive_descriptors
 from pyfaas.errors import InvokeError
 
@@ -76,8 +77,6 @@ async def run_async(trip: Trip[T]) -> T:
         trip.close()
 
 
-# -- where async code runs ---------------------------------------------------------------------------------------------
-
 # How long an async caller turns its loop over before it lets the loop sleep on the socket: a warm answer takes 30 to
 # 60 us, being woken by the loop adds 20 to 60 to that.
 SPIN_SECONDS = 100e-6
@@ -85,33 +84,6 @@ SPIN_SECONDS = 100e-6
 SPINNERS = 2
 
 _spinning = 0
-
-
-class _Turn:
-    """Awaited: let everybody else in this asyncio loop run once. (``asyncio.sleep(0)`` without its three calls.)"""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield
-
-
-def running_loop() -> Any:
-    """Give the asyncio loop whose task is running in this thread, or None (under trio, or outside of any loop)."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return None
-    loop = asyncio._get_running_loop()
-    return loop if loop is not None and asyncio.current_task(loop) is not None else None
-
-
-def in_event_loop() -> bool:
-    """Tell whether this thread runs an event loop, so that blocking it would block every task of it."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and asyncio._get_running_loop() is not None:
-        return True
-    trio = sys.modules.get("trio")
-    return trio is not None and bool(trio.lowlevel.in_trio_run())
 
 
 # -- the waits ---------------------------------------------------------------------------------------------------------
@@ -153,11 +125,11 @@ class Channel:
             pass
         if _spinning < SPINNERS:
             _spinning += 1
-            turn = _Turn if running_loop() is not None else sys.modules["trio"].lowlevel.checkpoint
+            lap = loops.Lap if loops.running_loop() is not None else sys.modules["trio"].lowlevel.checkpoint
             try:
                 until = monotonic() + SPIN_SECONDS
                 while monotonic() < until:
-                    await turn()
+                    await lap()
                     try:
                         return recv(CHUNK_BYTES, DONTWAIT)
                     except BlockingIOError:
@@ -173,31 +145,17 @@ class Channel:
 
     async def wait_readable(self) -> None:
         """Wait in this task until there is something to receive."""
-        loop = running_loop()
+        loop = loops.running_loop()
         if loop is not None:
-            await self.readable(loop)
+            await loops.readable(loop, self.fileno)
         else:
             import anyio
 
             await anyio.wait_readable(self.sock)
 
-    async def readable(self, loop: Any) -> None:
-        """Wait in this asyncio loop. Only what outlasts the spin comes here, and leaves no trace in the loop."""
-        future = loop.create_future()
-        loop.add_reader(self.fileno, _resolve, future)
-        try:
-            await future
-        finally:
-            loop.remove_reader(self.fileno)
-
     def close(self) -> None:
         """Hang up."""
         self.sock.close()
-
-
-def _resolve(future: Any) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 class Fill:
@@ -286,7 +244,7 @@ class Ended:
 
     async def suspend(self) -> bool:
         """Wait in this task. It is a matter of a millisecond, so cancelling waits for it too."""
-        loop = running_loop()
+        loop = loops.running_loop()
         if loop is not None:
             return await self._suspend_in(loop)
         import anyio
@@ -300,8 +258,8 @@ class Ended:
         """Wait in an asyncio loop; without anyio, whose import would make the first time-out 20 ms late."""
         asyncio = sys.modules["asyncio"]
         future = loop.create_future()
-        loop.add_reader(self._pidfd, _resolve, future)
-        timer = loop.call_later(self._seconds, _resolve, future)
+        loop.add_reader(self._pidfd, loops.resolve, future)
+        timer = loop.call_later(self._seconds, loops.resolve, future)
         cancelled: BaseException | None = None
         try:
             while not future.done():
@@ -348,7 +306,7 @@ class AnyReadable:
             await what(channel.sock)
             group.cancel_scope.cancel()
 
-        loop = running_loop()
+        loop = loops.running_loop()
         if loop is not None:
             await self._suspend_in(loop)
             return
@@ -363,10 +321,10 @@ class AnyReadable:
         """Wait in an asyncio loop, with one future for all."""
         future = loop.create_future()
         for channel in (*self._readers, *self._writers):
-            loop.add_reader(channel.fileno, _resolve, future)
+            loop.add_reader(channel.fileno, loops.resolve, future)
         for channel in self._writers:
-            loop.add_writer(channel.fileno, _resolve, future)
-        timer = loop.call_later(max(self._seconds, 0.0), _resolve, future)
+            loop.add_writer(channel.fileno, loops.resolve, future)
+        timer = loop.call_later(max(self._seconds, 0.0), loops.resolve, future)
         try:
             await future
         finally:
@@ -416,7 +374,7 @@ class Turn:
 
     def block(self) -> Any:
         """Wait in this thread (Ctrl-C ends the wait). Raises InvokeError where it would stop an event loop."""
-        if self.granted is None and in_event_loop():
+        if self.granted is None and loops.in_event_loop():
             raise InvokeError(
                 "this call would wait for a permit on a thread that runs an event loop, which could then free none: "
                 "use ainvoke there"
@@ -426,7 +384,7 @@ class Turn:
 
     async def suspend(self) -> Any:
         """Wait in this task."""
-        loop = running_loop()
+        loop = loops.running_loop()
         if loop is not None:
             event = sys.modules["asyncio"].Event()
             soon = loop.call_soon_threadsafe

@@ -28,7 +28,7 @@ from pyfaas._descriptors import receive_descriptors, socket_pair
 from pyfaas._sandbox import control, protocol
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, holders, making, pid_of
 from pyfaas._sandbox.protocol import Answer, HostPeer, ProtocolError
-from pyfaas._sandbox.vitals import read_memory, stop_below, sweep
+from pyfaas._sandbox.vitals import read_vitals, stop_below, sweep
 from pyfaas._waits import CHUNK_BYTES, DONTWAIT, NOSIGNAL, Channel, Ended, Fill, Greeting, Transmit, Trip
 
 # Kernel timers are late by up to a tick or two (4 ms each at HZ=250); the watch steps in after that.
@@ -345,7 +345,7 @@ class Sandbox:
         """Read the memory that the whole tree holds now, its log included; keep the highest."""
         self.measured_at = now
         if self.pid > 0:
-            held = read_memory(self.pid, self.limit_bytes) + self.log_bytes()
+            held = read_vitals(self.pid, self.limit_bytes).memory_bytes + self.log_bytes()
             self.max_memory = max(self.max_memory, held)
             return held
         return 0

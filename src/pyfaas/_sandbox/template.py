@@ -19,7 +19,7 @@ import threading
 from pyfaas._sandbox import control
 from pyfaas._sandbox.parent import Zygote, ZygoteDied, pid_of
 from pyfaas._sandbox.sandbox import Sandbox
-from pyfaas._sandbox.vitals import children_of, memory_of, tree
+from pyfaas._sandbox.vitals import children_of, memory_of
 
 ANSWER_SECONDS = 0.5
 ROGUE_SECONDS = 15.0
@@ -94,7 +94,7 @@ class Template(Zygote):
 
     def memory(self) -> int:
         """Tell what it holds, and whatever it has started beside its sandboxes, in bytes."""
-        return memory_of(tree(self._pid, set(self._pids.values())), self.keeper.limit_bytes)
+        return memory_of(self._pid, self.keeper.limit_bytes, without=set(self._pids.values()))
 
     @property
     def pid(self) -> int:

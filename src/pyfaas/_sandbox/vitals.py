@@ -1,9 +1,9 @@
 """
 What a sandbox uses right now, as the kernel tells the host: resident memory and CPU time of the whole tree. (host side)
 
-On Linux from /proc: ``children`` of every thread, all descendants hang below the worker because it is their
-namespace's PID 1 (or their subreaper). Shared pages are counted in proportion (Pss), or a handler's forks would count
-the interpreter once each. Elsewhere from psutil.
+On Linux from /proc: ``stat`` of a process, and ``children`` of each of its threads; all descendants hang below the
+worker because it is their namespace's PID 1 (or their subreaper). Shared pages are counted in proportion (Pss), or a
+handler's forks would count the interpreter once each. Elsewhere from psutil.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import signal
 import sys
 from collections.abc import Container
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+from pyfaas._sandbox.procfs import read_quietly
 
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -35,26 +37,25 @@ def read_vitals(pid: int, limit_bytes: int) -> Vitals:
     """Read them; shared memory is looked at closely where several share it, or the rough look is over the limit."""
     if not _LINUX:
         return _read_with_psutil(pid)
-    pids = tree(pid)
-    return Vitals(memory_of(pids, limit_bytes), sum(map(_cpu_seconds, pids)), len(pids))
+    family = _family(pid)
+    cpu_ticks = sum(sum(map(int, stat[_TIMES])) for _, stat in family)
+    return Vitals(_memory_of(family, limit_bytes), cpu_ticks / _TICK, len(family))
 
 
-def read_memory(pid: int, limit_bytes: int) -> int:
-    """Read the resident memory alone: after a short call there is seldom more than one process to look at."""
-    if not _LINUX:
-        return _read_with_psutil(pid).memory_bytes
-    return memory_of(tree(pid), limit_bytes)
+def memory_of(pid: int, limit_bytes: int, without: Container[int]) -> int:
+    """Read the resident memory alone, without some of the descendants and theirs. Linux only."""
+    return _memory_of(_family(pid, without), limit_bytes)
 
 
-def memory_of(pids: list[int], limit_bytes: int) -> int:
+def _memory_of(family: list[_Member], limit_bytes: int) -> int:
     """
     Add up what they hold; shared pages in proportion, if it matters.
 
     The largest are looked at first; those for which there is no time are taken to share as much as the others do.
     """
-    resident = sorted(((_resident(pid), pid) for pid in pids), reverse=True)
+    resident = sorted(((_resident(stat), pid) for pid, stat in family), reverse=True)
     rough = sum(size for size, _ in resident)
-    if rough <= limit_bytes and len(pids) == 1:
+    if rough <= limit_bytes and len(family) == 1:
         return rough
     exact = seen = 0
     until = monotonic() + EXACT_SECONDS
@@ -66,68 +67,68 @@ def memory_of(pids: list[int], limit_bytes: int) -> int:
     return exact * rough // max(seen, 1)
 
 
-def tree(pid: int, without: Container[int] = ()) -> list[int]:
-    """Give the process and all of its descendants, but for some and theirs."""
-    pids = [pid]
-    for parent in pids:  # grows while it is walked
-        pids += [child for child in children_of(parent) if child not in without]
-        if len(pids) > 10_000:
+def tree(pid: int) -> list[int]:
+    """Give the process and all of its descendants."""
+    return [member for member, _ in _family(pid)]
+
+
+def _family(pid: int, without: Container[int] = ()) -> list[_Member]:
+    """Look at the process and all of its descendants, but for some and theirs."""
+    family = [(pid, _stat(pid))]
+    for parent, stat in family:  # grows while it is walked
+        family += [(child, _stat(child)) for child in _children_of(parent, stat) if child not in without]
+        if len(family) > 10_000:
             break
-    return pids
+    return family
 
 
 def children_of(pid: int) -> list[int]:
     """Give the children of all its threads; none if it is gone."""
-    try:
-        tasks = os.listdir(f"/proc/{pid}/task")
-    except OSError:
+    return _children_of(pid, _stat(pid))
+
+
+def _children_of(pid: int, stat: list[bytes]) -> list[int]:
+    if not stat:
         return []
-    return [int(child) for task in tasks for child in _read(f"/proc/{pid}/task/{task}/children").split()]
-
-
-def _read(path: str) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.read(descriptor, 65_536)
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
+    tasks = [str(pid)]
+    if stat[_THREADS] != b"1":
+        with contextlib.suppress(OSError):
+            tasks = os.listdir(f"/proc/{pid}/task")
+    return [int(child) for task in tasks for child in read_quietly(f"/proc/{pid}/task/{task}/children").split()]
 
 
 def _stat(pid: int) -> list[bytes]:
     """Give the fields of ``stat`` from the state on, the name left out; none if it is gone."""
-    stat = _read(f"/proc/{pid}/stat")
+    stat = read_quietly(f"/proc/{pid}/stat")
     return stat[stat.rfind(b")") + 2 :].split()
 
 
-def _resident(pid: int) -> int:
-    fields = _read(f"/proc/{pid}/statm").split()
-    return int(fields[1]) * _PAGE if len(fields) > 1 else 0
+# Where they are in it; the times are its own and those of the children that it has waited for.
+_PARENT, _TIMES, _THREADS, _START, _RESIDENT = 1, slice(11, 15), 17, 19, 21
+_Member: TypeAlias = "tuple[int, list[bytes]]"  # a process, and its fields
+
+
+def _resident(stat: list[bytes]) -> int:
+    return int(stat[_RESIDENT]) * _PAGE if stat else 0
 
 
 def _proportional(pid: int) -> int:
-    for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
-        if line.startswith(b"Pss:"):
-            return int(line.split()[1]) * 1024
-    return _resident(pid)
-
-
-def _cpu_seconds(pid: int) -> float:
-    """CPU time of the process and of the children that it has waited for."""
-    return sum(map(int, _stat(pid)[11:15])) / _TICK
+    return _rollup(pid, b"Pss:") or _resident(_stat(pid))
 
 
 def private_bytes(pid: int) -> int:
     """Give the memory that one process shares with nobody. Linux only; 0 where it cannot be read."""
-    total = 0
-    for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
-        if line.startswith((b"Private_Clean:", b"Private_Dirty:")):
-            total += int(line.split()[1]) * 1024
-    return total
+    return _rollup(pid, b"Private_Clean:", b"Private_Dirty:")
+
+
+def _rollup(pid: int, *wanted: bytes) -> int:
+    """Add up lines of ``smaps_rollup``; 0 where it cannot be read."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb", buffering=0) as file:
+            told = file.read(65_536)
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in (told or b"").splitlines() if line.startswith(wanted))
 
 
 def _read_with_psutil(pid: int) -> Vitals:
@@ -169,8 +170,8 @@ def stop_below(pid: int) -> None:
 
 def _parent_and_start(pid: int) -> tuple[int, int]:
     """Give the parent and when the process was started, in ticks since boot; zeros if it is gone."""
-    fields = _stat(pid)
-    return (int(fields[1]), int(fields[19])) if fields else (0, 0)
+    stat = _stat(pid)
+    return (int(stat[_PARENT]), int(stat[_START])) if stat else (0, 0)
 
 
 def _stop(pid: int, start: int) -> None:

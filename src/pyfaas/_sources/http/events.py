@@ -11,6 +11,7 @@ import base64
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -161,6 +162,11 @@ def body_text(request: Request) -> tuple[str, bool]:
 
 def request_time(at: float) -> str:
     """Write a moment as logs of web servers do, in English whatever the locale: 04/Mar/2020:19:15:17 +0000."""
+    return _second(int(at // 1))
+
+
+@lru_cache(maxsize=2)
+def _second(at: int) -> str:
     moment = datetime.fromtimestamp(at, timezone.utc)
     return f"{moment.day:02d}/{_MONTHS[moment.month - 1]}/{moment.year}:{moment:%H:%M:%S} +0000"
 
