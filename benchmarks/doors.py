@@ -27,7 +27,7 @@ def _dropped(chapter: Chapter, rounds: int, count: str) -> None:
     twice = max(turn["twice"] for turn in turns)
     chapter.promises.append(
         Promise(
-            f"{int(count):,} files dropped at once, until each had its event run",
+            f"{int(count):,} files dropped at once (in memory; the store is on the disk), until each had its event run",
             "at most 5 s, none twice",
             f"{ran:.1f} s (all accepted after {accepted:.1f} s), {twice:.0f} twice",
             ran <= 5 and not twice,

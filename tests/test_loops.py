@@ -6,15 +6,18 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import TypeAlias
 
 import pytest
 
 from pyfaas import _loops
 from pyfaas._loops import readable, running_loop
 
+Pair: TypeAlias = "tuple[socket.socket, socket.socket]"
+
 
 @pytest.fixture(params=["as here", "without epoll"])
-def pairs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[socket.socket, ...]]]:
+def pairs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Pair]]:
     """A hundred pairs of sockets, and both ways to wait for one."""
     monkeypatch.setattr(_loops, "_HAS_EPOLL", request.param == "as here" and _loops._HAS_EPOLL)
     made = [socket.socketpair() for _ in range(100)]
@@ -35,7 +38,7 @@ def watched() -> set[int]:
     return set(loop._selector.get_map()) - {loop._ssock.fileno()}  # type: ignore[attr-defined]
 
 
-def test_each_of_many_is_woken_by_its_own_socket(pairs: list[tuple[socket.socket, ...]]) -> None:
+def test_each_of_many_is_woken_by_its_own_socket(pairs: list[Pair]) -> None:
     async def main() -> list[bytes]:
         tasks = [asyncio.create_task(wait_for(ours)) for ours, _ in pairs]
         for number, (_, theirs) in reversed(list(enumerate(pairs))):
@@ -48,7 +51,7 @@ def test_each_of_many_is_woken_by_its_own_socket(pairs: list[tuple[socket.socket
     assert asyncio.run(main()) == [b"%d" % number for number in range(100)]
 
 
-def test_what_is_there_already_and_a_hang_up_wake_at_once(pairs: list[tuple[socket.socket, ...]]) -> None:
+def test_what_is_there_already_and_a_hang_up_wake_at_once(pairs: list[Pair]) -> None:
     async def main() -> None:
         (ours, theirs), *_ = pairs
         for _ in range(3):
@@ -62,7 +65,7 @@ def test_what_is_there_already_and_a_hang_up_wake_at_once(pairs: list[tuple[sock
 
 
 def test_one_that_is_cancelled_leaves_the_others_waiting_and_wakes_nobody(
-    pairs: list[tuple[socket.socket, ...]],
+    pairs: list[Pair],
 ) -> None:
     async def main() -> None:
         (first, its), (second, the_others), *_ = pairs
@@ -80,7 +83,7 @@ def test_one_that_is_cancelled_leaves_the_others_waiting_and_wakes_nobody(
     asyncio.run(main())
 
 
-def test_a_number_that_another_socket_has_by_now_is_watched_anew(pairs: list[tuple[socket.socket, ...]]) -> None:
+def test_a_number_that_another_socket_has_by_now_is_watched_anew(pairs: list[Pair]) -> None:
     """What was closed after its answer came, or by another thread while a task waited for it, is forgotten."""
 
     async def main() -> None:
@@ -107,7 +110,7 @@ def test_a_number_that_another_socket_has_by_now_is_watched_anew(pairs: list[tup
 
 
 def test_loops_one_after_the_other_and_side_by_side_each_watch_their_own(
-    pairs: list[tuple[socket.socket, ...]],
+    pairs: list[Pair],
 ) -> None:
     loops = [asyncio.new_event_loop() for _ in range(2)]
     tasks = [loop.create_task(wait_for(ours)) for loop, (ours, _) in zip(loops, pairs, strict=False)]

@@ -19,6 +19,7 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
@@ -386,21 +387,24 @@ class Turn:
         """Wait in this task."""
         loop = loops.running_loop()
         if loop is not None:
-            event = sys.modules["asyncio"].Event()
-            soon = loop.call_soon_threadsafe
+            future = loop.create_future()
+            self._wake_by(loop.call_soon_threadsafe, partial(loops.resolve, future))
+            if self.granted is None:
+                await future
         else:
             trio = sys.modules["trio"]
             event = trio.Event()
-            soon = trio.lowlevel.current_trio_token().run_sync_soon
-
-        def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-                soon(event.set)
-
-        self._wake = wake
-        if self.granted is None:
-            await event.wait()
+            self._wake_by(trio.lowlevel.current_trio_token().run_sync_soon, event.set)
+            if self.granted is None:
+                await event.wait()
         return self.granted
+
+    def _wake_by(self, soon: Callable[[Callable[[], object]], object], wake: Callable[[], object]) -> None:
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+                soon(wake)
+
+        self._wake = tell
 
 
 class Later(Turn):

@@ -124,7 +124,7 @@ def arm(killer: Killer) -> None:
 
         return run
 
-    for verb in ("run", "one", "each", "insert", "insert_rows", "count"):
+    for verb in ("run", "one", "each", "insert", "insert_rows", "run_rows", "count"):
         setattr(Transaction, verb, telling(getattr(Transaction, verb)))
     commit = Database._commit
 

@@ -17,7 +17,7 @@ import pytest
 from e2e.tools import SINKS, SOURCE, TESTS, eventually
 
 VICTIMS = ("host", "zygote", "sandbox")
-STATEMENTS = ("send_rows", "send", "append", "claim", "lease_cursor", "ack", "finish", "move_cursor")
+STATEMENTS = ("send_rows", "send", "append", "claim", "lease_cursor", "ack_rows", "finish_rows", "move_cursor")
 STEPS = ("run", *STATEMENTS, *(f"{one} committed" for one in STATEMENTS))
 NEXT = {"ran": "told", "worked": "heard"}  # what follows of what
 EVENTS = 8

@@ -264,6 +264,20 @@ def test_a_function_with_a_long_queue_leaves_room_for_others() -> None:
         assert now(runtime, many[-1]).finished_at is None
 
 
+def test_long_runs_begin_a_few_at_a_time_until_all_run() -> None:
+    with Runtime(drain=0) as runtime:
+        for _ in range(20):
+            runtime.submit(handlers.sleep, 30)
+        wait_until(lambda: runtime.function_statistics(handlers.sleep).in_flight == 20)
+
+
+def test_short_runs_after_long_ones_and_long_ones_after_short_ones_all_have_their_turn() -> None:
+    with Runtime(drain=0) as runtime:
+        pauses = [0, 0.03, 0] * 20 + [0] * 60 + [0.1] * 10 + [0] * 30
+        waited_for = [runtime.submit(handlers.sleep, pause) for pause in pauses]
+        assert [ended(runtime, one).value for one in waited_for] == pauses
+
+
 def test_an_event_that_another_host_accepts_is_noticed(tmp_path: Path) -> None:
     store = tmp_path / "store.db"
     with Runtime([handlers.echo], store=store) as runtime:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -28,6 +29,7 @@ from pyfaas._records import error_of
 from pyfaas._stores import queue, submissions
 from pyfaas._stores.database import Database, Transaction
 from pyfaas._stores.queue import Leased, Message, Queue
+from pyfaas._stores.submissions import Finish
 from pyfaas._waits import run_async
 from pyfaas.errors import FunctionError, PayloadMismatch, PyfaasError, tell_of
 from pyfaas.functions import Function
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 # there are so many more each time.
 BEGUN_AT_ONCE = 8
 YOUNG_SECONDS = 0.02
+AHEAD = 32  # at most are leased before it is their turn: to lease takes as long as a few short runs
 _KEEP_ALL = queue.Rules(retention=math.inf)
 
 
@@ -84,7 +87,9 @@ class Attempts(Source):
         self.tickets = (of.id,)
         self._house = house
         self._hurry = hurry
-        self._began: dict[int, float] = {}
+        self._began: dict[int, float] = {}  # when, by their messages
+        self._turns: deque[tuple[int, asyncio.Future[None]]] = deque()  # of those that have not begun
+        self._ahead = 0  # how many of those to have: of long runs none, other hosts may want them
         self._timer: asyncio.TimerHandle | None = None
         self._starved = False
 
@@ -94,12 +99,12 @@ class Attempts(Source):
     async def look(self, runs: int) -> list[Run]:
         """Lease what is due, as much as there is room for; more than ``reserved_concurrency`` would be refused."""
         reserved = self.function.options.reserved_concurrency
-        room = min(runs, BEGUN_AT_ONCE - self._young())
+        room = min(runs, BEGUN_AT_ONCE - self._young() + self._ahead - len(self._turns))
         if reserved:
             room = min(room, reserved - self.running)
         self._starved = room <= 0
         if self._starved:
-            self.due_at = math.inf  # until a run ends, or is not young any more
+            self.due_at = math.inf  # until others have begun, or ended
             return []
 
         def job(transaction: Transaction) -> list[Message]:
@@ -112,6 +117,33 @@ class Attempts(Source):
         """Tell when something is due."""
         return next_due(transaction, self.queue)
 
+    # -- whose turn it is ----------------------------------------------------------------------------------------------
+
+    async def _turn(self, number: int) -> None:
+        """Wait until this one may begin."""
+        turn = asyncio.get_running_loop().create_future()
+        self._turns.append((number, turn))
+        self._begin_next()
+        await turn
+
+    def _begin_next(self) -> None:
+        """Have those begin whose turn it is, and see that there are enough to come."""
+        while self._turns and self._young() < BEGUN_AT_ONCE:
+            number, turn = self._turns.popleft()
+            if not turn.done():  # else it was cancelled
+                self._began[number] = monotonic()
+                turn.set_result(None)
+        if self._starved and len(self._turns) <= self._ahead // 2:
+            self._starved = False
+            self._hurry(self)
+
+    def _end(self, number: int) -> None:
+        """Give its turn to others; it may never have had one."""
+        began = self._began.pop(number, None)
+        if began is not None:
+            self._ahead = min(self._ahead + 1, AHEAD) if monotonic() < began + YOUNG_SECONDS else 0
+        self._begin_next()
+
     def _young(self) -> int:
         """Count the runs that have just begun, and see that the next ones begin when those have not."""
         now = monotonic()
@@ -122,43 +154,53 @@ class Attempts(Source):
 
     def _grown(self) -> None:
         self._timer = None
-        if self._starved:
-            self._hurry(self)
+        self._begin_next()
+
+    # -- one attempt ---------------------------------------------------------------------------------------------------
 
     async def _attempt(self, message: Message) -> None:
-        self._began[message.id] = monotonic()
-        try:
-            await self._attempt_once(message)
-        finally:
-            del self._began[message.id]
-            if self._starved:
-                self.due_at = 0.0
-
-    async def _attempt_once(self, message: Message) -> None:
-        """Run an event, and note what came of it."""
+        """Run an event in its turn, and note what came of it; others begin meanwhile."""
         options, noted = self.function.options, message.attributes
-        over = retries.before(
-            self._age(message), options.max_event_age, options.reserved_concurrency, noted.get("hops", 0)
-        )
-        if over is not None:
-            await self._give_up(message, over, noted.get("error", {}))
-            return
-        decided: Again | Over
         try:
-            ending = await self._house.run(
+            await self._turn(message.id)
+            over = retries.before(
+                self._age(message), options.max_event_age, options.reserved_concurrency, noted.get("hops", 0)
+            )
+            ended = over or await self._run(message)
+        finally:
+            self._end(message.id)
+        if isinstance(ended, Over):
+            await self._give_up(message, ended, noted.get("error", {}))
+        elif isinstance(ended, PyfaasError):
+            await self._refused(message, ended)
+        else:
+            await self._ran(message, ended)
+
+    async def _run(self, message: Message) -> Ending | PyfaasError:
+        """Run an event; an error refused it: there is no permit, or this machine cannot."""
+        noted = message.attributes
+        try:
+            return await self._house.run(
                 self.function,
                 message.body,
                 tenant=noted.get("tenant"),
                 request_id=bytes.fromhex(noted["id"]),
                 hops=noted.get("hops", 0),
             )
-        except PyfaasError as error:  # refused: there is no permit, or this machine cannot
-            refusals = noted.get("refusals", 0) + 1
-            decided = retries.after_refusal(refusals, self._age(message), options.max_event_age)
-            if isinstance(error, PayloadMismatch):  # that will not change
-                decided = Over(retries.RETRIES_EXHAUSTED)
-            await self._go_on(message, decided, error, {**noted, "refusals": refusals})
-            return
+        except PyfaasError as error:
+            return error
+
+    async def _refused(self, message: Message, error: PyfaasError) -> None:
+        decided: Again | Over
+        options, noted = self.function.options, message.attributes
+        refusals = noted.get("refusals", 0) + 1
+        decided = retries.after_refusal(refusals, self._age(message), options.max_event_age)
+        if isinstance(error, PayloadMismatch):  # that will not change
+            decided = Over(retries.RETRIES_EXHAUSTED)
+        await self._go_on(message, decided, error, {**noted, "refusals": refusals})
+
+    async def _ran(self, message: Message, ending: Ending) -> None:
+        options, noted = self.function.options, message.attributes
         noted = {**noted, "attempts": noted.get("attempts", 0) + 1, "refusals": 0}
         message = message._replace(attributes=noted)
         if ending.error is None:
@@ -192,14 +234,7 @@ class Attempts(Source):
         self, message: Message, state: str, end: End, *, value: bytes | None = None, error: Any = None
     ) -> None:
         """Note what came of it, and tell whoever is to be told: all of that, or none."""
-        name, attempts = self.function.name, message.attributes.get("attempts", 0)
         tell = telling(self._house.outbox, self.function, message, end)
-
-        def job(transaction: Transaction) -> bool:
-            if not submissions.finish(transaction, self.queue, name, message, state, attempts, value, error):
-                return False
-            tell(transaction)
-            return True
-
+        job = Finish(self.function.name, message, state, value=value, error=error, tell=tell)
         if await run_async(self._house.database.write(job, durable=False)):
             self._house.finished(bytes.fromhex(message.attributes["id"]))

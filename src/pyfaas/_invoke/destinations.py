@@ -38,22 +38,24 @@ class End(NamedTuple):
     error: PyfaasError | None = None
 
 
-def telling(outbox: Outbox, function: Function[Any, Any], message: Message, end: End) -> Job[None]:
-    """Give the part of a transaction that tells whoever is to be told."""
+def telling(outbox: Outbox, function: Function[Any, Any], message: Message, end: End) -> Job[None] | None:
+    """Give the part of a transaction that tells whoever is to be told; None without anybody."""
     options = function.options
+    destination = options.on_success if end.condition == SUCCESS else options.on_failure
+    dead_letter = None if end.condition == SUCCESS else options.dead_letter
+    if destination is None and dead_letter is None:
+        return None
     cause = Cause(message.attributes.get("hops", 0) + 1, bytes.fromhex(message.attributes["id"]))
     jobs: list[Job[Any]] = []
-    destination = options.on_success if end.condition == SUCCESS else options.on_failure
     if destination is not None:
         try:
             jobs.append(_record_for(outbox, function, message, end, destination, cause))
         except InvokeError as error:  # what a sandbox wrote may be JSON that no event may be
             _log.warning(_UNTOLD, function.name, error)
-    if options.dead_letter is not None and end.condition != SUCCESS:
+    if dead_letter is not None:
         what = _dead_letter(message, end.error)
-        to = options.dead_letter
         publication = Publication(what.bodies[0], None, what.attributes or {})
-        jobs.append(_sent(outbox, to, what if isinstance(to, Queue) else publication, cause))
+        jobs.append(_sent(outbox, dead_letter, what if isinstance(dead_letter, Queue) else publication, cause))
 
     def job(transaction: Transaction) -> None:
         for one in jobs:

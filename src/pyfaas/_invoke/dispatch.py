@@ -150,7 +150,8 @@ class Dispatch:
         self._database = database
         self._pool = pool
         self._others = others
-        self._runs: set[Run] = set()
+        self._runs: dict[Run, asyncio.Task[None]] = {}
+        self._is_full = False  # whoever ends makes room
         self._looking = False
         self._asked: deque[Callable[[], Awaitable[None]]] = deque()
         self._lock = threading.Lock()
@@ -304,6 +305,9 @@ class Dispatch:
                 group.start_soon(self._look_for_others, f"{self._database.path}-wal")
             await self._look_until_stopped(group)
             group.cancel_scope.cancel()
+        for task in self._runs.values():
+            task.cancel()
+        await asyncio.gather(*self._runs.values(), return_exceptions=True)
         await self._give_back()
         for descriptor in self._read:
             self._loop.remove_reader(descriptor)
@@ -341,7 +345,7 @@ class Dispatch:
                     return
             for left, source in zip(range(len(due), 0, -1), sorted(due, key=lambda one: one.running), strict=True):
                 if share := math.ceil(self._room() / left):  # no source takes the room of all
-                    await self._look(source, share, group)
+                    await self._look(source, share)
             self._listen()
             is_over = self._stop_at < math.inf and not self._runs  # unless more has come due meanwhile
             if not (self._woken.is_set() or is_over):
@@ -363,13 +367,14 @@ class Dispatch:
 
     async def _sleep(self) -> None:
         """Wait for the first thing due; where there is no room, for a run to end."""
-        due = [source.due_at for source in self._sources] if self._room() > 0 else []
+        self._is_full = self._room() <= 0
+        due = [] if self._is_full else [source.due_at for source in self._sources]
         due += [self._keep_at] if self._runs else []
         seconds = min(min(due, default=math.inf) - self._database.now(), self._stop_at - monotonic())
         with anyio.move_on_after(max(seconds, 0.0)):
             await self._woken.wait()
 
-    async def _look(self, source: Source, share: int, group: Any) -> None:
+    async def _look(self, source: Source, share: int) -> None:
         self._looking = True
         try:
             runs = await source.look(share)
@@ -388,9 +393,8 @@ class Dispatch:
         if runs and not self._runs:
             self._keep_at = self._database.now() + LEASE_SECONDS / 3
         for run in runs:
-            self._runs.add(run)
             source.running += 1
-            group.start_soon(self._do, run)
+            self._runs[run] = asyncio.create_task(self._do(run))  # a group's tasks take ten times as long to begin
 
     async def _do(self, run: Run) -> None:
         """Do one run. What is cancelled stays held, to be given back."""
@@ -400,9 +404,10 @@ class Dispatch:
             _log.warning("%s: an event will be run again: %s", run.source, error)
         except Exception:  # noqa: BLE001 - others go on
             _log.exception("%s: an event will be run again; please report this", run.source)
-        self._runs.discard(run)
+        del self._runs[run]
         run.source.running -= 1
-        self._woken.set()
+        if self._is_full or self._stop_at < math.inf or run.source.due_at <= self._database.now():
+            self._woken.set()
 
     # -- beside them ---------------------------------------------------------------------------------------------------
 

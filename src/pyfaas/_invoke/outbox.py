@@ -14,9 +14,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeAlias
 
 from pyfaas import _shapes, limits
 from pyfaas._invoke.cause import NOBODY, Cause
@@ -26,12 +26,15 @@ from pyfaas._payload import encode_event
 from pyfaas._stores import log, queue, replays, submissions
 from pyfaas._stores.database import Database, Job, Transaction
 from pyfaas._stores.mappings import Mapping, Routes
+from pyfaas._stores.submissions import Acceptance
 from pyfaas._waits import Trip
 from pyfaas.context import request_id_text
 from pyfaas.errors import PayloadTooLarge
 from pyfaas.resources import Archive, Bus, Handle, Publication, Put, Putting, Queue, Recorded, Sending, Stream, Topic
 
 Deliver = Callable[[Mapping], bytes]
+# What something tells of itself, and what makes its event for the mapping of this id.
+News: TypeAlias = "tuple[dict[str, Any], Callable[[str], dict[str, Any]]]"
 
 
 class Outbox:
@@ -202,18 +205,18 @@ class Outbox:
 
     # -- what comes from outside ---------------------------------------------------------------------------------------
 
-    def announce(
-        self,
-        transaction: Transaction,
-        source: str,
-        subject: dict[str, Any],
-        event_for: Callable[[str], dict[str, Any]],
-        cause: Cause = NOBODY,
-    ) -> None:
-        """Have each function run that wants what this tells of itself, with the event that is made for its mapping."""
-        for row in self._routes.of(transaction, source, subject):
-            payload = encode_event(event_for(self._database.message_id(row.id)))
-            accept_for(_function_of(row), payload, cause)(transaction)
+    def announce(self, transaction: Transaction, source: str, news: Iterable[News]) -> None:
+        """Have each function run that wants what one of these tells of itself, with the event made for its mapping."""
+        wanted: list[Acceptance] = []
+        queues: dict[str, queue.Queue] = {}
+        for subject, event_for in news:
+            for row in self._routes.of(transaction, source, subject):
+                name = _function_of(row)
+                to = queues.get(name) or queues.setdefault(name, submissions.queue_of(transaction, name))
+                request_id, noted = _request(NOBODY)
+                payload = encode_event(event_for(self._database.message_id(row.id)))
+                wanted.append(Acceptance(to, request_id, payload, noted, 0.0))
+        Acceptance.all_of(transaction, wanted)
 
     def put_again(self, transaction: Transaction, to: str, event: dict[str, Any], rules: list[str] | None) -> None:
         """Hand an event of an archive to the functions that have rules which it fits, or to those of these rules."""
@@ -235,14 +238,19 @@ def noted_of(attributes: _shapes.Typed, cause: Cause, token: str | None = None) 
 
 def accept_for(function: str, payload: bytes, cause: Cause) -> Job[bytes]:
     """Give the part of a transaction that has a function run with this, later."""
-    request_id = new_id_in_order()
-    noted = json.dumps({"id": request_id.hex(), **cause.noted()})
+    request_id, noted = _request(cause)
 
     def job(transaction: Transaction) -> bytes:
         to = submissions.queue_of(transaction, function)
         return submissions.accept(transaction, to, request_id, payload, noted)
 
     return job
+
+
+def _request(cause: Cause) -> tuple[bytes, str]:
+    """Make the id of a request, and what is kept beside its event."""
+    request_id = new_id_in_order()
+    return request_id, json.dumps({"id": request_id.hex(), **cause.noted()})
 
 
 def _parsed(text: str) -> Any:

@@ -13,6 +13,7 @@ import hashlib
 import struct
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 
 from pyfaas.context import ACCOUNT, REGION, function_arn
@@ -25,6 +26,7 @@ def arn(kind: str, name: str) -> str:
     return f"arn:aws:{kind}:{REGION}:{ACCOUNT}:{name}"
 
 
+@lru_cache(maxsize=16)  # what comes together has one
 def moment(at: float) -> str:
     """Write seconds since 1970 as 2030-01-31T09:00:00.000Z."""
     return f"{_utc(at):%Y-%m-%dT%H:%M:%S}.{int(at * 1000) % 1000:03d}Z"

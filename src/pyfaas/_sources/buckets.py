@@ -26,6 +26,7 @@ from pyfaas import _files
 from pyfaas._files import Folder, Stamp
 from pyfaas._invoke.attempts import House
 from pyfaas._invoke.dispatch import Source
+from pyfaas._invoke.outbox import News
 from pyfaas._shapes import files
 from pyfaas._sources.outside import OutsideSource
 from pyfaas._sources.watching import Watcher
@@ -236,16 +237,16 @@ class BucketSource(OutsideSource):
         self._pending[key] = seen._replace(due_at=due_at, pause=min(seen.pause * 2, LONGEST_LOOK_SECONDS))
 
     def _note(self, transaction: Transaction, changed: list[tuple[str, Stamp | None, str]]) -> None:
-        outbox, wall = self._house.outbox, self._house.outbox.wall()
-        for key, stamp, digest in changed:
-            sequencer = objects.note(transaction, self.bucket.path, key, stamp)
-            if sequencer is None:
-                continue
-            told: dict[str, Any] = {"name": files.REMOVED if stamp is None else files.CREATED, "key": os.fsencode(key)}
-            told |= {"sequencer": sequencer, "version": self._house.database.message_id(sequencer)}
-            if stamp is not None:
-                told |= {"size": stamp.size, "etag": digest}
-            text = key.encode("utf-8", "replace").decode()
-            subject = {"name": told["name"], "key": text, "end": text}
-            make = partial(files.file_event, self.bucket.name, [told], at=wall)
-            outbox.announce(transaction, self.bucket.path, subject, make)
+        numbers = objects.note(transaction, self.bucket.path, {key: stamp for key, stamp, _ in changed})
+        wall = self._house.outbox.wall()
+        news = (self._news(numbers[one[0]], wall, *one) for one in changed if one[0] in numbers)
+        self._house.outbox.announce(transaction, self.bucket.path, news)
+
+    def _news(self, sequencer: int, wall: float, key: str, stamp: Stamp | None, digest: str) -> News:
+        told: dict[str, Any] = {"name": files.REMOVED if stamp is None else files.CREATED, "key": os.fsencode(key)}
+        told |= {"sequencer": sequencer, "version": self._house.database.message_id(sequencer)}
+        if stamp is not None:
+            told |= {"size": stamp.size, "etag": digest}
+        text = key.encode("utf-8", "replace").decode()
+        subject = {"name": told["name"], "key": text, "end": text}
+        return subject, partial(files.file_event, self.bucket.name, [told], at=wall)

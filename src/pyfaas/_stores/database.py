@@ -23,6 +23,7 @@ import logging
 import os
 import queue
 import random
+import re
 import sqlite3
 import threading
 import time
@@ -44,6 +45,7 @@ APPLICATION = 0x70794661  # "pyFa", in the file's header
 OLDEST = (3, 35, 0)  # RETURNING
 BATCH = 256
 MOST_ROWS = 32  # of one statement
+_ROW = re.compile(r"(?<=VALUES )(\([?, ]+\))")
 LOCK_SECONDS = 30.0
 WAL_FRAMES = 4096  # pages, 16 MB
 IN_MEMORY = ":memory:"
@@ -90,21 +92,31 @@ class Transaction:
         return self._connection.execute(SQL[statement], values).lastrowid or 0
 
     def insert_rows(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Insert rows, in their order, by a statement that is for one, and give the number of the last."""
+        number = 0
+        for cursor in self._in_parts(statement, rows):
+            number = cursor.lastrowid or 0
+        return number
+
+    def run_rows(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Run a statement that is for one row with all of these, and give the rows that it finds."""
+        return [found for cursor in self._in_parts(statement, rows) for found in cursor.fetchall()]
+
+    def _in_parts(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[sqlite3.Cursor]:
         """
-        Insert rows, in their order, by a statement that is for one, and give the number of the last.
+        Run a statement whose VALUES are one row with many.
 
         Each run of a statement lets go of the interpreter, and others who want it are in no hurry to give it back; so
         many rows go into one.
         """
-        head, row = SQL[statement].split("VALUES")
-        number, done = 0, 0
+        head, row, tail = _ROW.split(SQL[statement])
+        done = 0
         while done < len(rows):
             size = min(MOST_ROWS, 1 << (len(rows) - done).bit_length() - 1)  # few sizes: each is prepared once
             some = rows[done : done + size]
-            text = f"{head}VALUES{','.join([row] * size)}"
-            number = self._connection.execute(text, [value for one in some for value in one]).lastrowid or 0
+            text = f"{head}{','.join([row] * size)}{tail}"
+            yield self._connection.execute(text, [value for one in some for value in one])
             done += size
-        return number
 
     def version(self) -> int:
         """Give a number that is another one once another connection has committed something."""

@@ -3,13 +3,13 @@ What the store knows of a bucket's files: what each was like when its last event
 
     is_known, baseline ──► a bucket that is new here begins with the files that it has: they have no events
     page               ──► all of them, to be held against the directory
-    note               ──► one that has changed: noted once, whoever of several hosts saw it, with a number in order
+    note               ──► those that have changed: noted once, whoever of several hosts saw it, with numbers in order
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pyfaas._files import Stamp
 from pyfaas._stores.database import Transaction
@@ -35,8 +35,7 @@ def begin(transaction: Transaction, bucket: str, directory: str) -> None:
 
 def baseline(transaction: Transaction, bucket: str, files: Iterable[tuple[str, Stamp]]) -> None:
     """Note files as they are, without an event."""
-    for key, stamp in files:
-        _set(transaction, bucket, key, stamp, 0)
+    transaction.insert_rows("set_object_rows", [(bucket, os.fsencode(key), *stamp, 0) for key, stamp in files])
 
 
 def page(transaction: Transaction, bucket: str, after: bytes) -> list[tuple[str, Stamp]]:
@@ -46,30 +45,23 @@ def page(transaction: Transaction, bucket: str, after: bytes) -> list[tuple[str,
 
 
 def known(transaction: Transaction, bucket: str, keys: Iterable[str]) -> dict[str, Stamp | None]:
-    """Tell what is noted of each of these."""
-    return {key: stamp for key in keys for stamp, _ in [_get(transaction, bucket, key)]}
+    """Tell what is noted of each of these; None of what is not."""
+    rows = [(bucket, os.fsencode(key)) for key in keys]
+    found = {key: Stamp(*stamp) for key, *stamp in transaction.run_rows("object_rows", rows)}
+    return {os.fsdecode(key): found.get(key) for _, key in rows}
 
 
-def note(transaction: Transaction, bucket: str, key: str, stamp: Stamp | None) -> int | None:
-    """Note that a file has changed, or with None that it is gone; give its number in order, None if that is known."""
-    there, _ = _get(transaction, bucket, key)
-    if there == stamp:
-        return None
-    sequencer = int(transaction.one("fact", name=_SEQUENCER) or 0) + 1
-    transaction.run("set_fact", name=_SEQUENCER, value=sequencer)
-    if stamp is None:
-        transaction.count("forget_object", bucket=bucket, key=os.fsencode(key))
-    else:
-        _set(transaction, bucket, key, stamp, sequencer)
-    return sequencer
-
-
-def _get(transaction: Transaction, bucket: str, key: str) -> tuple[Stamp | None, int]:
-    for *stamp, sequencer in transaction.run("object", bucket=bucket, key=os.fsencode(key)):
-        return Stamp(*stamp), sequencer
-    return None, 0
-
-
-def _set(transaction: Transaction, bucket: str, key: str, stamp: Stamp, sequencer: int) -> None:
-    values = stamp._asdict()
-    transaction.count("set_object", bucket=bucket, key=os.fsencode(key), sequencer=sequencer, **values)
+def note(transaction: Transaction, bucket: str, changed: Mapping[str, Stamp | None]) -> dict[str, int]:
+    """Note that files have changed, or with None are gone; give the numbers in order of those of which it is new."""
+    before = known(transaction, bucket, changed)
+    new = {key: stamp for key, stamp in changed.items() if before[key] != stamp}
+    last = int(transaction.one("fact", name=_SEQUENCER) or 0)
+    numbers = {key: last + place for place, key in enumerate(new, 1)}
+    if new:
+        transaction.run("set_fact", name=_SEQUENCER, value=last + len(new))
+    there = [(bucket, os.fsencode(key), *stamp, numbers[key]) for key, stamp in new.items() if stamp is not None]
+    transaction.insert_rows("set_object_rows", there)
+    for key, stamp in new.items():
+        if stamp is None:
+            transaction.count("forget_object", bucket=bucket, key=os.fsencode(key))
+    return numbers

@@ -58,8 +58,11 @@ WHERE id IN (
 )
 RETURNING id, receives, sent_at, first_received_at, "group", attributes, body, origin;
 
--- ack: Forget a message whose lease is still ours.
-DELETE FROM message WHERE id = :id AND lease = :lease;
+-- ack_rows: Forget messages whose leases are still ours.
+WITH held (id, lease) AS (VALUES (?, ?))
+DELETE FROM message
+WHERE id IN (SELECT message.id FROM held CROSS JOIN message ON message.id = held.id AND message.lease = held.lease)
+RETURNING id, lease;
 
 -- put_back: Give up a lease that is still ours; the message is due again then.
 UPDATE message SET due_at = :due_at, lease = 0 WHERE id = :id AND lease = :lease;
@@ -166,9 +169,9 @@ FROM submission WHERE request_id = :request_id;
 SELECT name, sent_at, due_at, lease, attributes FROM message JOIN queue ON queue.id = queue
 WHERE request_id = :request_id;
 
--- finish: Note what came of a request.
+-- finish_rows: Note what came of requests.
 INSERT INTO submission (message, request_id, function, state, attempts, accepted_at, finished_at, value, error)
-VALUES (:message, :request_id, :function, :state, :attempts, :accepted_at, :now, :value, :error);
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- again: Give up a lease that is still ours, and note how far it came; the message is due again then.
 UPDATE message SET due_at = :due_at, lease = 0, attributes = :attributes WHERE id = :id AND lease = :lease;
@@ -375,15 +378,15 @@ UPDATE replay SET position = :position, replayed = replayed + :count, state = :s
 -- end_replay: End one that has not ended.
 UPDATE replay SET state = 'CANCELLED' WHERE archive = :archive AND name = :name AND state = 'RUNNING';
 
--- object: Look up a file of a bucket.
-SELECT size, mtime_ns, inode, sequencer FROM object WHERE bucket = :bucket AND key = :key;
+-- object_rows: Look up files of a bucket.
+WITH wanted (bucket, key) AS (VALUES (?, ?))
+SELECT key, size, mtime_ns, inode FROM wanted CROSS JOIN object USING (bucket, key);
 
 -- objects_after: List files of a bucket in the order of their keys, from one on.
 SELECT key, size, mtime_ns, inode FROM object WHERE bucket = :bucket AND key > :key ORDER BY key LIMIT :count;
 
--- set_object: Note what a file is like.
-INSERT OR REPLACE INTO object (bucket, key, size, mtime_ns, inode, sequencer)
-VALUES (:bucket, :key, :size, :mtime_ns, :inode, :sequencer);
+-- set_object_rows: Note what files are like.
+INSERT OR REPLACE INTO object (bucket, key, size, mtime_ns, inode, sequencer) VALUES (?, ?, ?, ?, ?, ?);
 
 -- forget_object: Note that a file is gone.
 DELETE FROM object WHERE bucket = :bucket AND key = :key;

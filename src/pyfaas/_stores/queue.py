@@ -193,7 +193,16 @@ def _messages(rows: list[tuple[Any, ...]], lease: int) -> list[Message]:
 
 def ack(transaction: Transaction, queue: Queue, messages: Iterable[Message]) -> int:
     """Forget messages; give how many of the leases were still ours."""
-    return _with_leases(transaction, "ack", queue, messages)
+    messages = list(messages)
+    ours = forget(transaction, messages)
+    for group in {one.group for one in messages} if queue.fifo else ():
+        _settle(transaction, queue, str(group))
+    return len(ours)
+
+
+def forget(transaction: Transaction, messages: Iterable[Message]) -> set[tuple[int, int]]:
+    """Forget messages, wherever they are; give the numbers and leases of those whose leases were still ours."""
+    return {*transaction.run_rows("ack_rows", [(one.id, one.lease) for one in messages])}
 
 
 def put_back(transaction: Transaction, queue: Queue, messages: Iterable[Message], delay: float = 0.0) -> int:

@@ -7,11 +7,12 @@ What was accepted to be run later: a message in the queue of its function, and i
 from __future__ import annotations
 
 import json
+from itertools import compress
 from typing import Any, NamedTuple
 
 from pyfaas import limits
 from pyfaas._stores import queue
-from pyfaas._stores.database import Mergeable, Transaction
+from pyfaas._stores.database import Job, Mergeable, Transaction
 from pyfaas._stores.queue import Message, Queue
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
@@ -106,39 +107,45 @@ def look_up(transaction: Transaction, request_id: bytes) -> Record | None:
     return None
 
 
-def finish(
-    transaction: Transaction,
-    of: Queue,
-    function: str,
-    message: Message,
-    state: str,
-    attempts: int,
-    value: bytes | None = None,
-    error: dict[str, Any] | None = None,
-) -> bool:
+class Finish(Mergeable[bool]):
     """
-    Note what came of it, and forget the message; False if another host has taken it meanwhile, and will tell.
+    The job of noting what came of an event, and of forgetting its message; what it gives: whether that was ours.
 
-    A value over 1 MB is not kept: as large as an event may be.
+    If not, another host has taken it meanwhile, and will tell. ``tell`` is done in the same transaction. A value over
+    1 MB is not kept: as large as an event may be.
     """
-    if value is not None and len(value) > limits.ASYNC_EVENT_BYTES:
-        value = None
-    if not queue.ack(transaction, of, [message]):
-        return False
-    told = json.dumps(error) if error else None
-    transaction.count(
-        "finish",
-        message=message.id,
-        request_id=bytes.fromhex(message.attributes["id"]),
-        function=function,
-        state=state,
-        attempts=attempts,
-        accepted_at=message.sent_at,
-        now=transaction.now,
-        value=value,
-        error=told,
-    )
-    return True
+
+    __slots__ = ("_message", "_row", "_tell")
+
+    def __init__(
+        self,
+        function: str,
+        message: Message,
+        state: str,
+        *,
+        value: bytes | None = None,
+        error: dict[str, Any] | None = None,
+        tell: Job[object] | None = None,
+    ) -> None:
+        self._message = message
+        self._tell = tell
+        noted = message.attributes
+        kept = None if value is not None and len(value) > limits.ASYNC_EVENT_BYTES else value
+        told = json.dumps(error) if error else None
+        request_id, attempts = bytes.fromhex(noted["id"]), noted.get("attempts", 0)
+        self._row = (message.id, request_id, function, state, attempts, message.sent_at), (kept, told)
+
+    @staticmethod
+    def all_of(transaction: Transaction, jobs: list[Finish]) -> list[bool]:
+        """Note what came of several, and tell whether each was ours."""
+        forgotten = queue.forget(transaction, [one._message for one in jobs])
+        are_ours = [(one._message.id, one._message.lease) in forgotten for one in jobs]
+        ours = list(compress(jobs, are_ours))
+        transaction.insert_rows("finish_rows", [(*one._row[0], transaction.now, *one._row[1]) for one in ours])
+        for one in ours:
+            if one._tell is not None:
+                one._tell(transaction)
+        return are_ours
 
 
 def forget(transaction: Transaction) -> int:
