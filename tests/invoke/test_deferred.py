@@ -278,6 +278,15 @@ def test_short_runs_after_long_ones_and_long_ones_after_short_ones_all_have_thei
         assert [ended(runtime, one).value for one in waited_for] == pauses
 
 
+@pytest.mark.parametrize("pause", [0, 0.05])
+@pytest.mark.parametrize("reserved", [1, 3])
+def test_more_than_the_reserved_concurrency_wait_and_are_run_one_after_the_other(reserved: int, pause: float) -> None:
+    few: Function[float, None] = function(name="few", timeout=30, reserved_concurrency=reserved)(time.sleep)
+    with Runtime([few], drain=0) as runtime:
+        waited_for = [runtime.submit(few, pause) for _ in range(20)]
+        assert [ended(runtime, one).state for one in waited_for] == ["done"] * 20
+
+
 def test_an_event_that_another_host_accepts_is_noticed(tmp_path: Path) -> None:
     store = tmp_path / "store.db"
     with Runtime([handlers.echo], store=store) as runtime:

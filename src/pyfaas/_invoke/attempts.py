@@ -133,9 +133,17 @@ class Attempts(Source):
             if not turn.done():  # else it was cancelled
                 self._began[number] = monotonic()
                 turn.set_result(None)
-        if self._starved and len(self._turns) <= self._ahead // 2:
+        if self._wants_more():
             self._starved = False
             self._hurry(self)
+
+    def _wants_more(self) -> bool:
+        return self._starved and len(self._turns) <= self._ahead // 2
+
+    def ended(self) -> None:
+        """Have a look where the reserved concurrency was used up."""
+        if self._wants_more():
+            self.due_at = 0.0
 
     def _end(self, number: int) -> None:
         """Give its turn to others; it may never have had one."""

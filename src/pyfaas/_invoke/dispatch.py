@@ -90,6 +90,9 @@ class Source:
         """Read the descriptor, and set ``due_at``."""
         raise NotImplementedError
 
+    def ended(self) -> None:
+        """Hear that one of its runs is over; ``due_at`` may say that there is room for others now."""
+
     def close(self) -> None:
         """Let go of what it holds; it is looked at no more."""
 
@@ -151,6 +154,7 @@ class Dispatch:
         self._pool = pool
         self._others = others
         self._runs: dict[Run, asyncio.Task[None]] = {}
+        self._sleeps_until = -math.inf  # as the store has it; whoever ends may have it sleep for less
         self._is_full = False  # whoever ends makes room
         self._looking = False
         self._asked: deque[Callable[[], Awaitable[None]]] = deque()
@@ -370,9 +374,11 @@ class Dispatch:
         self._is_full = self._room() <= 0
         due = [] if self._is_full else [source.due_at for source in self._sources]
         due += [self._keep_at] if self._runs else []
-        seconds = min(min(due, default=math.inf) - self._database.now(), self._stop_at - monotonic())
+        self._sleeps_until = min(due, default=math.inf)
+        seconds = min(self._sleeps_until - self._database.now(), self._stop_at - monotonic())
         with anyio.move_on_after(max(seconds, 0.0)):
             await self._woken.wait()
+        self._sleeps_until = -math.inf
 
     async def _look(self, source: Source, share: int) -> None:
         self._looking = True
@@ -406,7 +412,8 @@ class Dispatch:
             _log.exception("%s: an event will be run again; please report this", run.source)
         del self._runs[run]
         run.source.running -= 1
-        if self._is_full or self._stop_at < math.inf or run.source.due_at <= self._database.now():
+        run.source.ended()
+        if self._is_full or self._stop_at < math.inf or run.source.due_at < self._sleeps_until:
             self._woken.set()
 
     # -- beside them ---------------------------------------------------------------------------------------------------
