@@ -21,11 +21,18 @@ from aws_lambda_powertools.utilities.data_classes import (
     SNSEvent,
     SQSEvent,
 )
+from aws_lambda_powertools.utilities.data_classes import cognito_user_pool_event as cognito
+from aws_lambda_powertools.utilities.data_classes.api_gateway_authorizer_event import (
+    APIGatewayAuthorizerEventV2,
+    APIGatewayAuthorizerRequestEvent,
+    APIGatewayAuthorizerTokenEvent,
+)
 from aws_lambda_powertools.utilities.parser import models
 
 from pyfaas import _shapes
 from pyfaas._shapes import alarms, files, rows
-from pyfaas._sources.http import messages
+from pyfaas._sources.auth import hooks
+from pyfaas._sources.http import authorizers, messages
 from pyfaas._sources.http.answers import Response
 from pyfaas._sources.http.edges import cf_event
 from pyfaas._sources.http.events import Request, version_1, version_2
@@ -136,6 +143,37 @@ def client() -> messages.Client:
     return messages.Client("L0SM9cOFvHcCIhw=", request(), AT - 1, {"principalId": "ada"})
 
 
+# What each hook of sign-in is asked here, besides the user's attributes.
+SESSION = [{"challengeName": "PASSWORD_VERIFIER", "challengeResult": True, "challengeMetadata": None}]
+ASKED: dict[str, dict[str, Any]] = {
+    "pre_sign_up": {"validation_data": {"invitation": "x"}, "client_metadata": {"page": "1"}},
+    "post_confirmation": {"client_metadata": {"page": "1"}},
+    "pre_authentication": {"validation_data": {"invitation": "x"}, "user_not_found": False},
+    "post_authentication": {"new_device_used": True, "client_metadata": {"page": "1"}},
+    "pre_token_generation": {
+        "group_configuration": {"groupsToOverride": ["staff"], "iamRolesToOverride": [], "preferredRole": None},
+        "client_metadata": {"page": "1"},
+    },
+    "define_auth_challenge": {"session": SESSION, "user_not_found": False},
+    "create_auth_challenge": {"challenge_name": "CUSTOM_CHALLENGE", "session": SESSION, "user_not_found": False},
+    "verify_auth_challenge_response": {
+        "private_challenge_parameters": {"answer": "7"},
+        "challenge_answer": "7",
+        "user_not_found": False,
+    },
+    "user_migration": {"password": "secret", "validation_data": {"invitation": "x"}, "client_metadata": {}},
+    "custom_message": {"code_parameter": "{####}", "username_parameter": "ada", "client_metadata": {"page": "1"}},
+}
+
+
+def signs_in(hook: str) -> Callable[[], dict[str, Any]]:
+    return lambda: hooks.event_of(hook, "ada", {"email": "a@b.c"}, ASKED[hook], way=None, client_id="shop")
+
+
+def authorizer_1() -> dict[str, Any]:
+    return authorizers.request_event_1(request(), "POST /orders/{id}", {"id": "a b"}, "/orders/{id}", ["key"])
+
+
 FIFO = {"SequenceNumber": _shapes.sequence_number(17), "MessageGroupId": "g", "MessageDeduplicationId": "d"}
 FAILED = {"errorMessage": "no", "errorType": "ValueError", "requestId": ID, "stackTrace": []}
 MADE: dict[str, Callable[[], dict[str, Any]]] = {
@@ -177,6 +215,10 @@ MADE: dict[str, Callable[[], dict[str, Any]]] = {
     "stream-given-up": given_up,
     "http-1": lambda: version_1(request(), "POST /orders/{id}", {"id": "a b"}, "/orders/{id}"),
     "http-2": lambda: version_2(request(), "POST /orders/{id}", {"id": "a b"}, {"lambda": {"user": "ada"}}),
+    "authorizer-token": lambda: authorizers.token_event(request(), ["Bearer x"]),
+    "authorizer-request-1": authorizer_1,
+    "authorizer-request-2": lambda: authorizers.request_event_2(request(), "POST /o/{id}", {"id": "a b"}, ["key"]),
+    **{f"auth-{hook}": signs_in(hook) for hook in ASKED},
 }
 
 
@@ -211,6 +253,19 @@ def test_there_is_no_file_of_which_nobody_knows() -> None:
         ("http-1", models.APIGatewayProxyEventModel),
         ("http-2", models.APIGatewayProxyEventV2Model),
         ("kinesis-tumbling", models.KinesisDataStreamModel),
+        ("authorizer-token", models.ApiGatewayAuthorizerToken),
+        ("authorizer-request-1", models.ApiGatewayAuthorizerRequest),
+        ("authorizer-request-2", models.ApiGatewayAuthorizerRequestV2),
+        ("auth-pre_sign_up", models.CognitoPreSignupTriggerModel),
+        ("auth-post_confirmation", models.CognitoPostConfirmationTriggerModel),
+        ("auth-pre_authentication", models.CognitoPreAuthenticationTriggerModel),
+        ("auth-post_authentication", models.CognitoPostAuthenticationTriggerModel),
+        ("auth-pre_token_generation", models.CognitoPreTokenGenerationTriggerModelV1),
+        ("auth-define_auth_challenge", models.CognitoDefineAuthChallengeTriggerModel),
+        ("auth-create_auth_challenge", models.CognitoCreateAuthChallengeTriggerModel),
+        # That of verify_auth_challenge_response wants the answer, which in what is asked is null, as AWS sends it.
+        ("auth-user_migration", models.CognitoMigrateUserTriggerModel),
+        ("auth-custom_message", models.CognitoCustomMessageTriggerModel),
     ],
 )
 def test_the_models_of_powertools_accept_it(name: str, model: Any) -> None:
@@ -335,6 +390,48 @@ def test_powertools_reads_what_a_dynamodb_event_says() -> None:
     assert told.stream_view_type.name == "NEW_AND_OLD_IMAGES"
     assert keys.dynamodb is not None
     assert (keys.dynamodb.old_image, keys.dynamodb.new_image) == ({}, {})
+
+
+HOOK_CLASSES: dict[str, type[cognito.BaseTriggerEvent]] = {
+    "pre_sign_up": cognito.PreSignUpTriggerEvent,
+    "post_confirmation": cognito.PostConfirmationTriggerEvent,
+    "pre_authentication": cognito.PreAuthenticationTriggerEvent,
+    "post_authentication": cognito.PostAuthenticationTriggerEvent,
+    "pre_token_generation": cognito.PreTokenGenerationTriggerEvent,
+    "define_auth_challenge": cognito.DefineAuthChallengeTriggerEvent,
+    "create_auth_challenge": cognito.CreateAuthChallengeTriggerEvent,
+    "verify_auth_challenge_response": cognito.VerifyAuthChallengeResponseTriggerEvent,
+    "user_migration": cognito.UserMigrationTriggerEvent,
+    "custom_message": cognito.CustomMessageTriggerEvent,
+}
+
+
+def test_each_hook_of_sign_in_has_a_file() -> None:
+    assert hooks.HOOKS.keys() == ASKED.keys() == HOOK_CLASSES.keys()
+
+
+@pytest.mark.parametrize("hook", HOOK_CLASSES)
+def test_powertools_reads_what_a_hook_of_sign_in_is_asked(hook: str) -> None:
+    told: Any = HOOK_CLASSES[hook](golden(f"auth-{hook}"))
+    assert (told.user_name, told.user_pool_id, told.caller_context.client_id) == ("ada", "us-east-1_local", "shop")
+    assert told.trigger_source.split("_")[0] == hooks.HOOKS[hook].source
+    for name, value in ASKED[hook].items():
+        read = getattr(told.request, name)
+        if name == "session":
+            assert [one.challenge_name for one in read] == ["PASSWORD_VERIFIER"]
+        elif name == "group_configuration":
+            assert read.groups_to_override == ["staff"]
+        else:
+            assert read == value, name
+
+
+def test_powertools_reads_what_an_authorizer_is_asked() -> None:
+    token = APIGatewayAuthorizerTokenEvent(golden("authorizer-token"))
+    assert (token.authorization_token, token.parsed_arn.resource) == ("Bearer x", "orders/a%20b")
+    older = APIGatewayAuthorizerRequestEvent(golden("authorizer-request-1"))
+    assert (older.http_method, older.path_parameters, older.headers["user-agent"]) == ("POST", {"id": "a b"}, "curl")
+    newer = APIGatewayAuthorizerEventV2(golden("authorizer-request-2"))
+    assert (newer.identity_source, newer.cookies, newer.parsed_arn.http_method) == (["key"], ["a=1", "b=2"], "POST")
 
 
 @pytest.mark.parametrize("name", ["bus", "schedule"])
