@@ -12,6 +12,7 @@ import pytest
 
 from pyfaas import _loops
 from pyfaas._loops import readable, running_loop
+from support import open_files
 
 Pair: TypeAlias = "tuple[socket.socket, socket.socket]"
 
@@ -36,6 +37,13 @@ def watched() -> set[int]:
     """Give the descriptors that asyncio watches for others than itself."""
     loop = asyncio.get_running_loop()
     return set(loop._selector.get_map()) - {loop._ssock.fileno()}  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_open() -> Iterator[None]:
+    before = len(open_files())
+    yield
+    assert len(open_files()) == before
 
 
 def test_each_of_many_is_woken_by_its_own_socket(pairs: list[Pair]) -> None:

@@ -62,7 +62,7 @@ async def readable(loop: Any, descriptor: int) -> None:
         finally:
             loop.remove_reader(descriptor)
         return
-    behind = getattr(_here, "behind", None)
+    behind = _here.behind
     if behind is None or behind.loop is not loop:
         behind = _here.behind = _Behind(loop)
     await behind.readable(descriptor)
@@ -70,33 +70,36 @@ async def readable(loop: Any, descriptor: int) -> None:
 
 class _Behind:
     """
-    The sockets that one loop watches through one descriptor.
+    The sockets that one loop watches through one descriptor, from the first that is waited for to the last.
 
-    Each tells once, and must be asked to tell again: so what nobody waits for wakes nobody, though it stays known here
-    until it is closed. A descriptor whose number another one has by now tells at most once in vain, and whoever is
-    woken looks for himself.
+    Each tells once, and must be asked to tell again: so what nobody waits for wakes nobody, though it stays known here.
+    A descriptor whose number another one has by now tells at most once in vain, and whoever is woken looks for himself.
     """
 
     def __init__(self, loop: Any) -> None:
         self.loop = loop
         self._epoll = select.epoll()
+        self._known: set[int] = set()
         self._waiting: dict[int, Any] = {}  # futures, by their descriptors
+        loop.add_reader(self._epoll.fileno(), self._wake)
 
     async def readable(self, descriptor: int) -> None:
         """Sleep until there is something to receive."""
-        future = self.loop.create_future()
+        future = self._waiting[descriptor] = self.loop.create_future()
         try:
-            self._epoll.modify(descriptor, _ONCE)
-        except FileNotFoundError:  # not known yet
-            self._epoll.register(descriptor, _ONCE)
-        if not self._waiting:
-            self.loop.add_reader(self._epoll.fileno(), self._wake)
-        self._waiting[descriptor] = future
-        try:
+            self._ask(descriptor)
             await future
         finally:
             if self._waiting.get(descriptor) is future:  # cancelled
                 self._forget(descriptor)
+
+    def _ask(self, descriptor: int) -> None:
+        if descriptor in self._known:
+            with contextlib.suppress(FileNotFoundError):  # that one was closed, and this is another
+                self._epoll.modify(descriptor, _ONCE)
+                return
+        self._epoll.register(descriptor, _ONCE)
+        self._known.add(descriptor)
 
     def _wake(self) -> None:
         for descriptor, _ in self._epoll.poll(0):
@@ -113,10 +116,20 @@ class _Behind:
         self._rest()
 
     def _rest(self) -> None:
+        """Leave nothing behind where nobody waits."""
         if not self._waiting:
             self.loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+            if _here.behind is self:
+                _here.behind = None
+
+
+class _Here(threading.local):
+    """What a thread waits behind: it runs one loop at a time."""
+
+    behind: _Behind | None = None
 
 
 _HAS_EPOLL = hasattr(select, "epoll")
 _ONCE = select.EPOLLIN | select.EPOLLONESHOT if _HAS_EPOLL else 0
-_here = threading.local()  # a thread runs one loop at a time
+_here = _Here()
