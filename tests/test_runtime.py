@@ -52,11 +52,11 @@ def test_opening_and_closing_leaves_no_descriptor_and_no_thread() -> None:
             list(runtime.map(handlers.echo, range(10)))
 
     use()
-    files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    files, threads = len(os.listdir("/proc/self/fd")), set(threading.enumerate())
     for _ in range(3):
         use()
     assert len(os.listdir("/proc/self/fd")) == files
-    assert threading.active_count() == threads
+    assert set(threading.enumerate()) <= threads  # trio lets go of its threads some seconds after a test before this
 
 
 def test_a_closed_runtime_takes_no_calls_and_closes_again() -> None:
