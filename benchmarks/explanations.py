@@ -49,16 +49,19 @@ EXPLANATIONS = {
         f"{_COLD}"
     ),
     "HTTP GET through uvicorn, 32 clients, by": (
-        "the client, the server and the sandboxes share two processors: from turn to turn 0.34 to 0.66 × in a slow "
-        "hour of this machine, 0.58 to 0.62 × in a quieter one"
+        "the client, the server and the sandboxes share two processors: from turn to turn 0.34 to 0.66 × in slow hours "
+        "of this machine"
     ),
     "HTTP GET through uvicorn, 32 clients, p99": (
-        "the same application with the handler in process has 5 × itself: no trip to another process fits in between"
+        "the same application with the handler in process has 2.8 to 5 × itself: no trip to another process fits in "
+        "between. Tried: no spinning, four or eight sandboxes for the 32, giving the processor up after a send (none "
+        "changed it), one epoll for all sandboxes and /proc read with the interpreter's lock held (1.16 × the requests)"
     ),
     "10,000 files": (
-        "each file is an invocation of its own, as in S3, and 10,000 of those take 4 s on two processors without any "
-        "files, beside the program that makes them. Tried: one open for lease and digest, no search among those that "
-        "wait (20 to 12 s), 14 sandboxes instead of 200 for short events (5.1 to 4.0 s)"
+        "each file is an invocation of its own, as in S3, and 10,000 of those take 3.1 s of two processors without any "
+        "files. Tried: one open for lease and digest, no search among those that wait (20 to 12 s), 14 sandboxes "
+        "instead of 200 for short events, 32 rows a statement, short runs leased ahead and their ends noted together "
+        "(8.9 to 6.7 s)"
     ),
     "first invoke": "two interpreters start one after the other, and import what both need",
     "time-out": "timers of a machine that is shared with others; on a quiet one 8.5 ms",
