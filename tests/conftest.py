@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import pyfaas.runtime
 from pyfaas import Runtime, resources
@@ -22,6 +23,10 @@ PLACE = os.path.join(tempfile.gettempdir(), f"pyfaas-tests-{os.getuid()}")
 os.makedirs(PLACE, exist_ok=True)
 os.environ.update(PYTEST_DEBUG_TEMPROOT=PLACE, PYFAAS_TESTS_PLACE=PLACE)
 
+
+# How long it takes to make examples tells of the machine, and not of us.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, and so every program that the suite starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
