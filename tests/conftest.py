@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import tempfile
@@ -9,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 import pyfaas.runtime
 from pyfaas import Runtime, resources
@@ -25,8 +25,11 @@ os.environ.update(PYTEST_DEBUG_TEMPROOT=PLACE, PYFAAS_TESTS_PLACE=PLACE)
 
 
 # How long it takes to make examples tells of the machine, and not of us.
-settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("here")
+with contextlib.suppress(ImportError):  # the attacks as an ordinary user do without it
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("here")
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, and so every program that the suite starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -333,7 +333,7 @@ def test_a_sandbox_is_killed_from_outside(session_runtime: Runtime, tmp_path: Pa
     caller = threading.Thread(target=lambda: told.append(session_runtime.try_invoke(handlers.until_there, event)))
     caller.start()
     wait_until(lambda: os.path.exists(event["began"]))
-    (sandbox,) = [box for box in session_runtime._pool.running if box.shelf.function is handlers.until_there]
+    (sandbox,) = [box for box in tuple(session_runtime._pool.running) if box.shelf.function is handlers.until_there]
     kill(sandbox.pid)
     caller.join(10)
     expected = dead(told[0], "Runtime.ExitError", "Runtime exited with error: signal: killed")
